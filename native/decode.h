@@ -1,0 +1,79 @@
+/* What decoding leaves of a packet: the innermost IP packet, and how the tap saw it. */
+#ifndef VMS_DECODE_H
+#define VMS_DECODE_H
+
+#include "bytes.h"
+#include "fragment.h"
+#include "vms.h"
+
+#define DECODE_DEPTH_MAX 8          /* IP headers inside one another */
+#define DECODE_SHIM_MAX 16          /* tags, labels and extension headers in a row */
+
+enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16 };
+
+struct packet {
+    int64_t ts_ns;
+    uint32_t beyond_capture;        /* octets on the wire behind the captured ones, 0 when the source cannot tell */
+
+    /* innermost IP packet; the pointers lead into the captured bytes */
+    const uint8_t *src;
+    const uint8_t *dst;
+    uint32_t ip_bytes;
+    uint32_t payload_bytes;         /* TCP and UDP only */
+    uint16_t sport;                 /* ICMP: type and code as Community ID orders them */
+    uint16_t dport;
+    uint8_t ip_version;
+    uint8_t protocol;
+    bool has_ports;                 /* the key has ports (or ICMP type and code) */
+    bool fragmented;
+
+    /* TCP */
+    bool has_tcp;                   /* the whole TCP header was captured and is sound */
+    uint8_t tcp_flags;
+    uint16_t tcp_window;
+    uint32_t tcp_seq;
+    uint32_t tcp_ack;
+    const uint8_t *tcp_options;
+    uint8_t tcp_options_size;
+
+    /* how it was carried */
+    const uint8_t *src_mac;         /* of the innermost Ethernet frame, NULL if none */
+    const uint8_t *dst_mac;
+    uint16_t vlan[VMS_VLAN_MAX];    /* all tags, outermost first */
+    uint16_t frame_vlan[2];         /* the first tags of the innermost Ethernet frame, 0 if none: part of the key */
+    uint8_t vlan_count;
+    uint8_t frame_vlan_count;
+    uint8_t depth;
+    uint8_t tunnel;
+    uint8_t outer_ip_version;       /* 0: not in a tunnel */
+    bool has_vni;
+    uint32_t vni;
+    const uint8_t *outer_src;
+    const uint8_t *outer_dst;
+};
+
+/* What one capture needs in order to decode, and what it notes on the way. */
+struct decoder {
+    struct fragments fragments;
+    uint32_t link_type;
+    vms_counters_t *counters;
+};
+
+/* Fills `p` from a frame; `p->ts_ns` and `p->beyond_capture` are given, the rest must be zero. */
+enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, struct packet *p);
+
+/* Layers that hand packets to each other; see link.c, ip.c, transport.c, tunnel.c. */
+enum vms_fate decode_ethernet(struct decoder *d, struct cursor c, struct packet *p);
+enum vms_fate decode_ethertype(struct decoder *d, struct cursor c, struct packet *p, uint16_t ethertype);
+enum vms_fate decode_mpls(struct decoder *d, struct cursor c, struct packet *p);
+enum vms_fate decode_ip(struct decoder *d, struct cursor c, struct packet *p);
+enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p);
+enum vms_fate decode_ipv6(struct decoder *d, struct cursor c, struct packet *p);
+enum vms_fate decode_transport(struct decoder *d, struct cursor c, struct packet *p, uint32_t size);
+void decode_add_vlan(struct packet *p, uint16_t id);
+
+/* True when the bytes are a tunnel whose inside was decoded: `p` then describes the inside. */
+bool tunnel_over_udp(struct decoder *d, struct cursor payload, struct packet *p);
+bool tunnel_over_ip(struct decoder *d, struct cursor payload, struct packet *p);
+
+#endif

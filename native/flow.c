@@ -1,0 +1,248 @@
+#include "flow.h"
+
+#define CLOSED_LINGER_NS 5000000000LL   /* stray packets after the close still belong to the connection */
+#define BUSY_NS 10000000000LL           /* a flow that spoke within this time is not evicted for a new one */
+#define EVICTION_TRIES 8
+
+/* ---- queues ---- */
+
+static void queue_push(struct vms_table *t, struct flow *f, uint32_t slot)
+{
+    struct queue *q = &t->queues[f->kind];
+    f->queued_ns = t->now_ns;
+    f->queue_prev = 0;
+    f->queue_next = q->head;
+    if (q->head)
+        flow_at(t, q->head)->queue_prev = slot;
+    else
+        q->tail = slot;
+    q->head = slot;
+    q->length++;
+}
+
+static uint32_t queue_remove(struct vms_table *t, struct flow *f)
+{
+    struct queue *q = &t->queues[f->kind];
+    uint32_t slot = f->queue_prev ? flow_at(t, f->queue_prev)->queue_next : q->head;
+    if (f->queue_prev)
+        flow_at(t, f->queue_prev)->queue_next = f->queue_next;
+    else
+        q->head = f->queue_next;
+    if (f->queue_next)
+        flow_at(t, f->queue_next)->queue_prev = f->queue_prev;
+    else
+        q->tail = f->queue_prev;
+    q->length--;
+    return slot;
+}
+
+void flow_set_kind(struct vms_table *t, struct flow *f, enum flow_kind kind)
+{
+    if (f->kind == kind)
+        return;
+    uint32_t slot = queue_remove(t, f);
+    f->kind = (uint8_t)kind;
+    queue_push(t, f, slot);
+}
+
+uint32_t flow_oldest(const struct vms_table *t, enum flow_kind kind)
+{
+    return t->queues[kind].tail;
+}
+
+int64_t flow_idle_timeout(const struct vms_table *t, enum flow_kind kind)
+{
+    switch (kind) {
+    case KIND_CLOSED: return CLOSED_LINGER_NS;
+    case KIND_ESTABLISHED: return t->options.tcp_idle_timeout_ns;
+    default: return t->options.idle_timeout_ns;
+    }
+}
+
+/* ---- the index: buckets of chains ---- */
+
+static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)
+{
+    return &t->buckets[hash & t->bucket_mask];
+}
+
+static void index_remove(struct vms_table *t, const struct flow *f, uint32_t slot)
+{
+    uint32_t *link = bucket_of(t, f->hash);
+    while (*link != slot)
+        link = &flow_at(t, *link)->chain;
+    *link = f->chain;
+}
+
+static uint32_t index_find(const struct vms_table *t, const struct flow_key *key, uint32_t hash)
+{
+    for (uint32_t slot = *bucket_of(t, hash); slot; slot = flow_at(t, slot)->chain) {
+        const struct flow *f = flow_at(t, slot);
+        if (f->hash == hash && memcmp(&f->key, key, sizeof *key) == 0)
+            return slot;
+    }
+    return 0;
+}
+
+/* The packet's key; returns its direction: 0 if the lower endpoint sent it. */
+static int make_key(const struct vms_table *t, const struct packet *p, struct flow_key *key)
+{
+    size_t size = p->ip_version == 4 ? 4 : 16;
+    int order = memcmp(p->src, p->dst, size);
+    int direction = order ? order > 0 : p->sport > p->dport;
+    memset(key, 0, sizeof *key);
+    memcpy(key->ip[direction], p->src, size);
+    memcpy(key->ip[!direction], p->dst, size);
+    key->port[direction] = p->sport;
+    key->port[!direction] = p->dport;
+    key->vni = p->vni;
+    if (t->options.vlan_in_key)
+        memcpy(key->vlan, p->frame_vlan, sizeof key->vlan);
+    key->protocol = p->protocol;
+    key->ip_version = p->ip_version;
+    key->flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0);
+    return direction;
+}
+
+/* ---- life and death ---- */
+
+bool flow_finished_room(const struct vms_table *t, uint32_t count)
+{
+    return !t->finished || FINISHED_CAPACITY - t->finished_count >= count;
+}
+
+void flow_bury(struct vms_table *t, uint32_t slot)
+{
+    struct flow *f = flow_at(t, slot);
+    queue_remove(t, f);
+    if (f->tunnel)
+        pool_give(&t->tunnels, f->tunnel);
+    if (f->totals)
+        pool_give(&t->totals, f->totals);
+    pool_give(&t->flows, slot);
+}
+
+void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason)
+{
+    struct flow *f = flow_at(t, slot);
+    if (t->finished)
+        window_finished(t, f, reason);
+    f->end_reason = (uint8_t)reason;
+    index_remove(t, f, slot);
+    tcp_release(t, f);
+    if (f->flags & FLOW_LISTED)
+        flow_set_kind(t, f, KIND_GHOST);
+    else
+        flow_bury(t, slot);
+}
+
+void flow_expire(struct vms_table *t, uint32_t limit)
+{
+    for (int kind = KIND_CLOSED; kind < KINDS; kind++) {
+        int64_t timeout = flow_idle_timeout(t, kind);
+        uint32_t slot;
+        while (limit && (slot = flow_oldest(t, kind)) && flow_at(t, slot)->queued_ns + timeout <= t->now_ns) {
+            struct flow *f = flow_at(t, slot);
+            limit--;
+            if (f->last_ns + timeout <= t->now_ns) {
+                flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_IDLE);
+            } else {
+                queue_remove(t, f);
+                queue_push(t, f, slot);
+            }
+        }
+    }
+}
+
+/* Makes a ghost of the flow that can best be spared; false when every flow is busy. */
+static bool evict(struct vms_table *t)
+{
+    for (int kind = KIND_CLOSED; kind < KINDS; kind++) {
+        for (int tries = 0; tries < EVICTION_TRIES; tries++) {
+            uint32_t slot = flow_oldest(t, kind);
+            if (!slot)
+                break;
+            struct flow *f = flow_at(t, slot);
+            if (kind <= KIND_NEW || f->last_ns + BUSY_NS <= t->now_ns) {
+                t->counters.flows_evicted += kind > KIND_CLOSED;
+                flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_EVICTED);
+                return true;
+            }
+            queue_remove(t, f);
+            queue_push(t, f, slot);
+        }
+    }
+    return false;
+}
+
+/* A slot, or 0. `listed` says that it was a ghost's and stands in the window's list already. */
+static uint32_t take_slot(struct vms_table *t, bool *listed)
+{
+    uint32_t slot = pool_take(&t->flows);
+    *listed = false;
+    if (slot)
+        return slot;
+    if (!flow_oldest(t, KIND_GHOST) && !evict(t))
+        return 0;
+    if ((slot = flow_oldest(t, KIND_GHOST))) {
+        window_fold(t, slot);
+        flow_bury(t, slot);
+        *listed = true;
+    }
+    return pool_take(&t->flows);
+}
+
+static struct flow *make_flow(struct vms_table *t, const struct packet *p, const struct flow_key *key, uint32_t hash,
+                              int direction)
+{
+    bool listed;
+    uint32_t slot = take_slot(t, &listed);
+    if (!slot)
+        return NULL;
+    struct flow *f = flow_at(t, slot);
+    memset(f, 0, sizeof *f);
+    f->key = *key;
+    f->hash = hash;
+    f->chain = *bucket_of(t, hash);
+    *bucket_of(t, hash) = slot;
+    f->id = ++t->counters.flows_started;
+    f->start_ns = f->last_ns = p->ts_ns;
+    f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;
+    f->flags = FLOW_NEW | (listed ? FLOW_LISTED : 0);
+    memcpy(f->vlan, p->vlan, sizeof f->vlan);
+    f->vlan_count = p->vlan_count;
+    if (p->dst_mac)
+        memcpy(f->mac[!direction], p->dst_mac, 6);
+    role_guess(f, p, direction);
+    f->kind = KIND_NEW;
+    queue_push(t, f, slot);
+    window_list(t, f, slot);
+    return f;
+}
+
+static bool idle_too_long(const struct vms_table *t, const struct flow *f, const struct packet *p)
+{
+    return p->ts_ns - f->last_ns > flow_idle_timeout(t, f->kind);
+}
+
+struct flow *flow_of_packet(struct vms_table *t, const struct packet *p, int *direction)
+{
+    struct flow_key key;
+    *direction = make_key(t, p, &key);
+    uint32_t hash = (uint32_t)(siphash_words(t->key, &key, sizeof key / 8) >> 32);
+    uint32_t slot = index_find(t, &key, hash);
+    if (slot) {
+        struct flow *f = flow_at(t, slot);
+        enum vms_end reason = VMS_END_NONE;
+        if (p->has_tcp && tcp_starts_anew(f, p, *direction))
+            reason = f->kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_REUSED;
+        else if (idle_too_long(t, f, p))
+            reason = f->kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_IDLE;
+        if (reason == VMS_END_NONE) {
+            window_list(t, f, slot);
+            return f;
+        }
+        flow_end(t, slot, reason);
+    }
+    return make_flow(t, p, &key, hash, *direction);
+}

@@ -1,0 +1,213 @@
+/*
+ * The flow table: bounded, keyed on (domain, five-tuple), both directions in one entry.
+ *
+ * A flow lives in one queue by its kind; each kind has one idle timeout, and eviction takes from the kinds in order,
+ * so a flood of one-packet flows evicts itself and not the busy connections. An ended flow leaves the index at once
+ * but keeps its slot as a ghost until its part of the open window has been copied out.
+ */
+#ifndef VMS_FLOW_H
+#define VMS_FLOW_H
+
+#include "decode.h"
+#include "pool.h"
+
+struct flow_key {
+    uint8_t ip[2][16];              /* lower endpoint first, compared as bytes; IPv4 fills four */
+    uint16_t port[2];
+    uint32_t vni;
+    uint16_t vlan[2];
+    uint8_t protocol;
+    uint8_t ip_version;
+    uint8_t flags;                  /* KEY_HAS_VNI, KEY_HAS_PORTS */
+    uint8_t zero;
+};
+_Static_assert(sizeof(struct flow_key) == 48, "compared and hashed as bytes");
+
+enum { KEY_HAS_VNI = 1, KEY_HAS_PORTS = 2 };
+
+/* In the order in which eviction takes from them. */
+enum flow_kind {
+    KIND_GHOST,                     /* ended; waits for the window to be rolled */
+    KIND_CLOSED,                    /* FIN from both sides, or RST */
+    KIND_NEW,                       /* one direction only so far */
+    KIND_BOTH,                      /* both directions seen, not an established TCP connection */
+    KIND_ESTABLISHED,
+    KINDS
+};
+
+/* What tcp.c knows of one direction's sequence space. */
+struct tcp_half {
+    uint32_t next;                  /* end of the highest sequence number seen */
+    uint32_t acked;                 /* highest acknowledgment that the peer has sent */
+    uint32_t blind_below;           /* holes below this were forgotten: no cause can be told there */
+    uint32_t board;                 /* scoreboard handle, 0 if none */
+    uint32_t base_rtt_us;           /* lowest RTT ever, 0 if none */
+    uint32_t resends_pending;       /* resends that a DSACK may still name spurious */
+    uint16_t mss;                   /* that this side announced: the other's largest payload */
+    uint16_t flags;                 /* HALF_ */
+};
+
+enum {
+    HALF_NEXT_KNOWN = 1, HALF_ACKED_KNOWN = 2, HALF_BLIND = 4, HALF_ZERO_WINDOW = 8, HALF_FIN = 16, HALF_UNSURE = 32,
+    HALF_PROBED = 64
+};
+
+struct flow {
+    struct flow_key key;
+
+    uint32_t hash;                  /* upper half of the keyed hash */
+    uint32_t chain;                 /* next flow in the same bucket */
+    uint32_t queue_prev;
+    uint32_t queue_next;
+    int64_t queued_ns;              /* when it was last put at its queue's head */
+
+    int64_t start_ns;
+    int64_t last_ns;
+    uint64_t id;
+
+    vms_half_t delta[2];            /* since the window opened; index: 0 if sent by the lower endpoint */
+    struct tcp_half tcp[2];
+
+    int64_t syn_ns;
+    int64_t syn_ack_ns;
+    int64_t request_ns;             /* last byte of a request that has no answer yet; 0 if none */
+    int64_t handshake_server_ns;
+    int64_t handshake_client_ns;
+    uint64_t response_sum_ns;       /* since the window opened */
+    uint64_t response_max_ns;
+    uint32_t response_count;
+    uint32_t client_isn;            /* to know the same SYN again */
+
+    uint32_t bins;                  /* histogram bins of this window, a list */
+    uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
+    uint32_t totals;                /* handle of struct totals, 0 if none yet */
+
+    uint8_t mac[2][6];              /* of the sender in each direction */
+    uint16_t vlan[VMS_VLAN_MAX];
+    uint8_t vlan_count;
+    uint8_t kind;
+    uint8_t client;                 /* index of the client's direction */
+    uint8_t role_source;
+    uint8_t state;
+    uint8_t end_reason;
+    uint16_t flags;                 /* FLOW_ */
+};
+
+enum {
+    FLOW_LISTED = 1,                /* its slot stands in the window's list */
+    FLOW_NEW = 2,                   /* began in this window */
+    FLOW_HANDSHAKE_SERVER = 4,      /* measured in this window */
+    FLOW_HANDSHAKE_CLIENT = 8,
+    FLOW_SYN_RESENT = 16,
+    FLOW_SYN_ACK_RESENT = 32,
+    FLOW_SIMULTANEOUS = 64,
+    FLOW_SEEN_0 = 128,              /* a packet of direction 0, 1 since the flow began */
+    FLOW_SEEN_1 = 256,
+};
+
+struct tunnel_ends {
+    uint8_t outer[2][16];           /* outer source of direction 0, 1 */
+    uint8_t ip_version;
+    uint8_t kind;
+};
+
+/* A flow's life before the open window; kept only for vms_take_finished. */
+struct totals {
+    vms_half_t half[2];
+    uint64_t response_sum_ns;
+    uint64_t response_max_ns;
+    uint32_t response_count;
+};
+
+struct queue {
+    uint32_t head;
+    uint32_t tail;
+    uint32_t length;
+};
+
+struct vms_table {
+    vms_options_t options;
+    vms_counters_t counters;
+    struct decoder decoder;
+    struct siphash_key key;
+
+    uint32_t *buckets;
+    uint32_t bucket_mask;
+    struct pool flows;
+    struct pool boards;
+    struct pool tunnels;
+    struct pool totals;
+    struct pool bins;
+    struct queue queues[KINDS];
+
+    int64_t now_ns;                 /* the newest timestamp */
+    int64_t window_start_ns;
+    int64_t window_end_ns;
+    uint32_t *listed;               /* slots with something to report in this window */
+    uint32_t listed_count;
+    vms_half_t overflow;
+
+    vms_record_t *finished;         /* a ring, oldest first */
+    uint32_t finished_head;
+    uint32_t finished_count;
+};
+
+#define FINISHED_CAPACITY 8192u
+#define FINISHED_A_PACKET 2u        /* flows that one packet can end: its own five-tuple's, and one evicted */
+#define CONFIRMING_PACKETS 8        /* a one-sided flow of as many packets is no scan and no flood */
+
+static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
+{
+    return pool_at(&t->flows, slot);
+}
+
+/* The flow of a packet and the direction it goes, made if there is none; NULL when the table is full of busy flows. */
+struct flow *flow_of_packet(struct vms_table *t, const struct packet *p, int *direction);
+
+/* Moves a flow to the queue of another kind. */
+void flow_set_kind(struct vms_table *t, struct flow *f, enum flow_kind kind);
+
+/* Takes the flow out of the index; its record follows when the window is rolled. */
+void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason);
+
+/* Ends flows that have been idle too long, at most `limit` of them. */
+void flow_expire(struct vms_table *t, uint32_t limit);
+
+/* Frees a ghost's slot. */
+void flow_bury(struct vms_table *t, uint32_t slot);
+
+/* Oldest flow of a kind, 0 if none. */
+uint32_t flow_oldest(const struct vms_table *t, enum flow_kind kind);
+
+int64_t flow_idle_timeout(const struct vms_table *t, enum flow_kind kind);
+
+/* Room for the finished flows of one more packet. */
+bool flow_finished_room(const struct vms_table *t, uint32_t count);
+
+/* role.c: tells client from server by the ports when no handshake was seen. */
+void role_guess(struct flow *f, const struct packet *p, int direction);
+
+/* scoreboard.c */
+uint32_t board_size(void);
+
+/* tcp.c */
+void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction);
+void tcp_release(struct vms_table *t, struct flow *f);
+
+/* response.c: from the last byte of a request to the first byte of its answer. */
+void response_packet(struct vms_table *t, struct flow *f, int direction, int64_t ts_ns);
+
+/* histogram.c */
+uint32_t histogram_bin_size(void);
+void histogram_add(struct vms_table *t, struct flow *f, enum vms_histogram which, uint64_t ns);
+uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint32_t record, vms_bin_t *bins,
+                          uint32_t capacity);
+
+/* window.c */
+void half_add(vms_half_t *sum, const vms_half_t *part);
+void window_list(struct vms_table *t, struct flow *f, uint32_t slot);
+void window_fold(struct vms_table *t, uint32_t slot);
+void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * Fixed-size objects by 32-bit handle, in chunks that are allocated when first needed and never move. A handle of 0
+ * means none. The number of objects is bounded; a pool that is full, or for which the system has no memory, says so
+ * by handing out 0.
+ */
+#ifndef VMS_POOL_H
+#define VMS_POOL_H
+
+#include <stdint.h>
+
+#define POOL_CHUNK_BITS 10
+#define POOL_CHUNK (1u << POOL_CHUNK_BITS)
+
+struct pool {
+    uint8_t **chunks;
+    uint32_t object_size;
+    uint32_t limit;             /* most objects that may exist */
+    uint32_t made;              /* handles 1..made have been handed out at least once */
+    uint32_t in_use;
+    uint32_t free_head;         /* given back, linked through their first four bytes */
+    uint32_t chunk_count;
+};
+
+int pool_open(struct pool *pool, uint32_t object_size, uint64_t limit);
+void pool_close(struct pool *pool);
+
+/* An object with whatever was in it before, or 0. */
+uint32_t pool_take(struct pool *pool);
+void pool_give(struct pool *pool, uint32_t handle);
+
+/* Gives every object back at once. */
+void pool_reset(struct pool *pool);
+
+uint64_t pool_resident(const struct pool *pool);
+
+static inline void *pool_at(const struct pool *pool, uint32_t handle)
+{
+    uint32_t index = handle - 1;
+    return pool->chunks[index >> POOL_CHUNK_BITS] + (size_t)(index & (POOL_CHUNK - 1)) * pool->object_size;
+}
+
+#endif

@@ -1,0 +1,107 @@
+/* The table's life: memory, options, counters. */
+
+#include <stdlib.h>
+
+#include "flow.h"
+
+#define BINS_A_FLOW 4               /* on average; enough for most, counted when not */
+
+
+static uint32_t bucket_count(uint64_t max_flows)
+{
+    uint32_t count = 1024;
+    while (count < max_flows * 2 && count < 1u << 31)
+        count *= 2;
+    return count;
+}
+
+static int open_pools(vms_table_t *t, uint64_t flows)
+{
+    uint64_t finished = t->options.keep_finished ? flows : 0;
+    return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
+           pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
+           pool_open(&t->totals, sizeof(struct totals), finished) ||
+           pool_open(&t->bins, histogram_bin_size(), flows * BINS_A_FLOW);
+}
+
+static int open_memory(vms_table_t *t)
+{
+    uint64_t flows = t->options.max_flows;
+    t->bucket_mask = bucket_count(flows) - 1;
+    t->buckets = calloc((size_t)t->bucket_mask + 1, sizeof *t->buckets);
+    t->listed = malloc(flows * sizeof *t->listed);
+    if (t->options.keep_finished)
+        t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
+    if (!t->buckets || !t->listed || (t->options.keep_finished && !t->finished))
+        return -1;
+    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, t->key);
+}
+
+vms_table_t *vms_open(const vms_options_t *options)
+{
+    vms_table_t *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->options = *options;
+    memcpy(&t->key, options->secret, sizeof t->key);
+    t->decoder.counters = &t->counters;
+    t->decoder.link_type = options->link_type;
+    if (open_memory(t)) {
+        vms_close(t);
+        return NULL;
+    }
+    return t;
+}
+
+void vms_close(vms_table_t *t)
+{
+    if (!t)
+        return;
+    pool_close(&t->flows);
+    pool_close(&t->boards);
+    pool_close(&t->tunnels);
+    pool_close(&t->totals);
+    pool_close(&t->bins);
+    fragments_close(&t->decoder.fragments);
+    free(t->buckets);
+    free(t->listed);
+    free(t->finished);
+    free(t);
+}
+
+void vms_set_link_type(vms_table_t *t, uint32_t link_type)
+{
+    t->decoder.link_type = link_type;
+}
+
+uint64_t vms_finish(vms_table_t *t)
+{
+    uint64_t left = 0;
+    for (int kind = KIND_CLOSED; kind < KINDS; kind++) {
+        uint32_t slot;
+        while ((slot = flow_oldest(t, kind)) && flow_finished_room(t, 1))
+            flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_INPUT);
+        left += t->queues[kind].length;
+    }
+    return left;
+}
+
+void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
+{
+    *counters = t->counters;
+}
+
+void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
+{
+    uint64_t index = ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets / t->options.max_flows;
+    m->flow = sizeof(struct flow) + index + sizeof *t->listed;
+    m->scoreboard = t->boards.object_size;
+    m->tunnel = t->tunnels.object_size;
+    m->totals = t->options.keep_finished ? t->totals.object_size : 0;
+    m->bin = t->bins.object_size;
+    m->worst_flow = m->flow + 2 * m->scoreboard + m->tunnel + m->totals;
+    m->flows_in_use = t->flows.in_use;
+    m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->tunnels) +
+                  pool_resident(&t->totals) + pool_resident(&t->bins) +
+                  ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets;
+}

@@ -1,0 +1,231 @@
+/*
+ * The boundary between C and Python. C includes this file through vms.h; cffi reads it verbatim, so it holds only
+ * declarations, without includes or conditionals. Python allocates, C fills; no pointer into C memory escapes but the
+ * opaque table. Every call may run without the GIL; one table belongs to one thread at a time.
+ *
+ * Python derives names from what stands here: record fields become numpy fields (c2s and s2c become prefixes) and
+ * enum members become the lower-case words that users see, without their prefix.
+ */
+
+#define VMS_VLAN_MAX 4          /* 802.1Q tags kept for a flow; deeper ones are skipped, not kept */
+#define VMS_BUCKETS 640         /* see vms_bucket_low_ns */
+#define VMS_ABSENT -1         /* a duration that was not measured */
+
+/* How a packet ended. Every packet ends in exactly one of these, so they add up to `received`. */
+enum vms_fate {
+    VMS_FATE_FLOW,              /* counted in a flow */
+    VMS_FATE_OVERFLOW,          /* counted in the overflow entry: the table was full of busy flows */
+    VMS_FATE_ARP,               /* ARP and RARP: not IP, not an error */
+    VMS_FATE_NOT_IP,            /* a well-formed frame that carries another network protocol */
+    VMS_FATE_UNKNOWN_LINK,      /* a link type the sensor does not decode */
+    VMS_FATE_SHORT_LINK,        /* ends inside the link-layer headers */
+    VMS_FATE_SHORT_IP,          /* ends inside the IP header or its extension headers */
+    VMS_FATE_SHORT_TRANSPORT,   /* ends before the ports */
+    VMS_FATE_BAD_VERSION,       /* IP version field contradicts the layer below */
+    VMS_FATE_BAD_LENGTH,        /* IP header length or total length impossible */
+    VMS_FATES
+};
+
+enum vms_tunnel {
+    VMS_TUNNEL_NONE, VMS_TUNNEL_VXLAN, VMS_TUNNEL_GENEVE, VMS_TUNNEL_GRE, VMS_TUNNEL_NVGRE, VMS_TUNNEL_ERSPAN,
+    VMS_TUNNEL_IPIP, VMS_TUNNELS
+};
+
+/* How client and server were told apart. */
+enum vms_role {
+    VMS_ROLE_FIRST,             /* the sender of the first packet is taken for the client */
+    VMS_ROLE_PORT,              /* the side with the service port is taken for the server */
+    VMS_ROLE_SYN                /* TCP handshake seen */
+};
+
+/* What the tap has seen of a connection's life; the nearest state of RFC 9293 section 3.3.2. */
+enum vms_state {
+    VMS_STATE_NONE,             /* not TCP */
+    VMS_STATE_SYN_SENT,         /* SYN, no answer */
+    VMS_STATE_SYN_RECEIVED,     /* SYN-ACK, no ACK yet */
+    VMS_STATE_ESTABLISHED,      /* handshake done, or joined in the middle */
+    VMS_STATE_FIN_WAIT,         /* one side has sent FIN */
+    VMS_STATE_CLOSED,           /* both sides have sent FIN */
+    VMS_STATE_RESET             /* RST seen */
+};
+
+/* Why a flow ended (IPFIX flowEndReason, RFC 5102). */
+enum vms_end {
+    VMS_END_NONE,               /* still alive */
+    VMS_END_IDLE,               /* idle timeout */
+    VMS_END_ACTIVE,             /* active timeout: reported, and goes on as a new record */
+    VMS_END_CLOSED,             /* FIN or RST */
+    VMS_END_REUSED,             /* a new SYN on the same five-tuple */
+    VMS_END_EVICTED,            /* the table was full */
+    VMS_END_INPUT               /* the capture ended */
+};
+
+/* Which histogram a bin belongs to. */
+enum vms_histogram { VMS_HISTOGRAM_RTT_C2S, VMS_HISTOGRAM_RTT_S2C, VMS_HISTOGRAM_RESPONSE };
+
+#define VMS_RECORD_NEW 1            /* the flow began in this window */
+#define VMS_RECORD_OVERFLOW 2       /* not a flow: the sum of what had no place in the table */
+#define VMS_RECORD_HAS_VNI 4
+#define VMS_RECORD_HAS_PORTS 8
+#define VMS_RECORD_UNSURE_C2S 16    /* sequence state was incomplete: causes in c2s are a lower bound */
+#define VMS_RECORD_UNSURE_S2C 32
+#define VMS_RECORD_SEEN_C2S 64      /* this direction has been seen since the flow began */
+#define VMS_RECORD_SEEN_S2C 128
+
+/* One direction of a flow. The meaning of every field: docs/metrics.md. */
+typedef struct {
+    uint64_t bytes;
+    uint64_t payload_bytes;
+    uint64_t unseen_bytes;
+    uint64_t rtt_sum_ns;
+    uint64_t rtt_min_ns;            /* valid while rtt_count > 0 */
+    uint64_t rtt_max_ns;
+    uint32_t packets;
+    uint32_t data_packets;
+    uint32_t mirror_duplicates;
+    uint32_t retransmissions;
+    uint32_t spurious;
+    uint32_t upstream_losses;
+    uint32_t reordered;
+    uint32_t zero_windows;
+    uint32_t keepalives;
+    uint32_t window_probes;
+    uint32_t unknown_causes;
+    uint32_t rtt_count;
+} vms_half_t;
+
+/* A flow within one window, or, from vms_take_finished, over its whole life. Addresses are in network order; IPv4
+   fills the first four bytes. */
+typedef struct {
+    uint64_t flow_id;               /* unique within the table's life */
+    int64_t start_ns;               /* first packet of the flow, epoch */
+    int64_t end_ns;                 /* last packet so far */
+    int64_t handshake_server_ns;    /* VMS_ABSENT outside the window in which it was measured */
+    int64_t handshake_client_ns;
+    uint64_t response_sum_ns;
+    uint64_t response_max_ns;
+    uint32_t response_count;
+    uint32_t vni;
+    uint8_t client_ip[16];
+    uint8_t server_ip[16];
+    uint8_t outer_src[16];          /* outer addresses of packets from the client */
+    uint8_t outer_dst[16];
+    uint8_t client_mac[6];
+    uint8_t server_mac[6];
+    uint16_t client_port;           /* ICMP: type and code as Community ID orders them */
+    uint16_t server_port;
+    uint16_t vlan[4];               /* outermost first */
+    uint8_t vlan_count;
+    uint8_t protocol;               /* IANA number */
+    uint8_t ip_version;
+    uint8_t outer_ip_version;       /* 0: no tunnel */
+    uint8_t tunnel;                 /* enum vms_tunnel */
+    uint8_t role_source;            /* enum vms_role */
+    uint8_t tcp_state;              /* enum vms_state */
+    uint8_t end_reason;             /* enum vms_end */
+    uint32_t flags;
+    uint32_t padding;
+    vms_half_t c2s;
+    vms_half_t s2c;
+} vms_record_t;
+
+/* `count` samples of records[record] fell into one bucket of one histogram. */
+typedef struct {
+    uint32_t record;
+    uint32_t count;
+    uint16_t bucket;
+    uint16_t histogram;             /* enum vms_histogram */
+} vms_bin_t;
+
+/* Since the table was opened. received = sum of fate. */
+typedef struct {
+    uint64_t received;
+    uint64_t ip_bytes;              /* octets of the innermost IP packets, in flows or in the overflow entry */
+    uint64_t fate[10];              /* by enum vms_fate */
+    uint64_t fragments;             /* IP fragments, first ones included */
+    uint64_t orphan_fragments;      /* later fragments whose first was not seen: in a flow without ports */
+    uint64_t nested_too_deep;       /* counted at the deepest layer reached */
+    uint64_t short_tcp;             /* in their flow, but with no whole TCP header to analyse */
+    uint64_t time_backwards;        /* packets older than one before them: counted in the open window */
+    uint64_t mirror_duplicates;
+    uint64_t flows_started;
+    uint64_t flows_evicted;         /* of those, removed while alive because the table was full */
+    uint64_t records_folded;        /* ended flows whose part of a window went into the overflow entry */
+    uint64_t samples_unbinned;      /* latency samples in sums and counts but not in a histogram: bins exhausted */
+    uint64_t scoreboards_missing;   /* TCP directions that found no scoreboard: their causes are `unknown` */
+} vms_counters_t;
+
+typedef struct {
+    uint8_t secret[16];             /* keys the flow hash; random in production */
+    uint64_t max_flows;
+    int64_t window_ns;
+    int64_t idle_timeout_ns;        /* all but established TCP */
+    int64_t tcp_idle_timeout_ns;    /* established TCP */
+    int64_t active_timeout_ns;
+    uint32_t link_type;             /* DLT_ value, https://www.tcpdump.org/linktypes.html */
+    uint8_t vlan_in_key;
+    uint8_t keep_finished;          /* 1: finished flows are kept for vms_take_finished */
+    uint8_t padding[2];
+} vms_options_t;
+
+/* One packet of a batch: what pcapy-ng's next_batch packs. */
+typedef struct {
+    uint32_t sec;
+    uint32_t fraction;              /* in ticks of the batch */
+    uint32_t offset;                /* into the batch's data */
+    uint32_t caplen;
+} vms_meta_t;
+
+/* Bytes of memory: what one takes, and what the table holds now. */
+typedef struct {
+    uint64_t flow;                  /* one flow, its index entries included */
+    uint64_t scoreboard;            /* one TCP direction with data in flight or holes */
+    uint64_t tunnel;                /* outer addresses of one tunnelled flow */
+    uint64_t totals;                /* life-long sums of one flow, only with keep_finished */
+    uint64_t bin;                   /* one histogram bin of the open window */
+    uint64_t worst_flow;            /* the most that one flow can take, without bins */
+    uint64_t flows_in_use;
+    uint64_t resident;              /* allocated by the table now */
+} vms_memory_t;
+
+typedef struct vms_table vms_table_t;
+
+/* NULL when there is not enough memory for the index. */
+vms_table_t *vms_open(const vms_options_t *options);
+void vms_close(vms_table_t *table);
+
+/* Later batches hold frames of this link type (several files, one table). */
+void vms_set_link_type(vms_table_t *table, uint32_t link_type);
+
+/* Counts packets [first, count) of a batch and returns the index of the first one not counted: `count`, or less when
+   that packet belongs to another window (roll, then go on) or when finished flows have to be taken first.
+   A meta entry that points outside the data ends in the fate short_link. */
+uint32_t vms_ingest(vms_table_t *table, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
+                    uint32_t count, uint32_t tick_ns);
+
+/* The open window's bounds; start = end = 0 when none is open. */
+void vms_window(const vms_table_t *table, int64_t *start_ns, int64_t *end_ns);
+
+/* Opens the window that holds `now_ns` if none is open, and ends flows that are idle by then: the wire may be silent. */
+void vms_tick(vms_table_t *table, int64_t now_ns);
+
+/* How many records and bins vms_roll would write now. */
+void vms_pending(const vms_table_t *table, uint32_t *records, uint32_t *bins);
+
+/* Closes the window: copies its active records and bins out and clears them. Capacities as vms_pending said.
+   Returns the number of records. */
+uint32_t vms_roll(vms_table_t *table, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
+                  uint32_t bin_capacity, uint32_t *bin_count);
+
+/* Ends flows (end reason `input`), a bounded number a call; returns how many are left. */
+uint64_t vms_finish(vms_table_t *table);
+
+/* Finished flows, life-long sums, in the order in which they ended. Returns how many were copied. */
+uint32_t vms_take_finished(vms_table_t *table, vms_record_t *records, uint32_t capacity);
+
+void vms_get_counters(const vms_table_t *table, vms_counters_t *counters);
+void vms_get_memory(const vms_table_t *table, vms_memory_t *memory);
+
+/* Bucket b holds durations in [low(b), low(b + 1)): 16 buckets to the octave, so the middle of a bucket is at most
+   1/32 (3.2 %) from any value in it. */
+uint64_t vms_bucket_low_ns(uint32_t bucket);

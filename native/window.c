@@ -1,0 +1,239 @@
+/* The roll: copies a window's active flows out as records and clears what they counted. */
+
+#include "flow.h"
+
+void half_add(vms_half_t *sum, const vms_half_t *part)
+{
+    if (part->rtt_count) {
+        if (!sum->rtt_count || part->rtt_min_ns < sum->rtt_min_ns)
+            sum->rtt_min_ns = part->rtt_min_ns;
+        if (part->rtt_max_ns > sum->rtt_max_ns)
+            sum->rtt_max_ns = part->rtt_max_ns;
+    }
+    sum->bytes += part->bytes;
+    sum->payload_bytes += part->payload_bytes;
+    sum->unseen_bytes += part->unseen_bytes;
+    sum->rtt_sum_ns += part->rtt_sum_ns;
+    sum->packets += part->packets;
+    sum->data_packets += part->data_packets;
+    sum->mirror_duplicates += part->mirror_duplicates;
+    sum->retransmissions += part->retransmissions;
+    sum->spurious += part->spurious;
+    sum->upstream_losses += part->upstream_losses;
+    sum->reordered += part->reordered;
+    sum->zero_windows += part->zero_windows;
+    sum->keepalives += part->keepalives;
+    sum->window_probes += part->window_probes;
+    sum->unknown_causes += part->unknown_causes;
+    sum->rtt_count += part->rtt_count;
+}
+
+void window_list(struct vms_table *t, struct flow *f, uint32_t slot)
+{
+    if (f->flags & FLOW_LISTED)
+        return;
+    f->flags |= FLOW_LISTED;
+    t->listed[t->listed_count++] = slot;
+}
+
+static void put_tunnel(const struct vms_table *t, const struct flow *f, vms_record_t *r)
+{
+    if (!f->tunnel)
+        return;
+    const struct tunnel_ends *tunnel = pool_at(&t->tunnels, f->tunnel);
+    r->tunnel = tunnel->kind;
+    r->outer_ip_version = tunnel->ip_version;
+    memcpy(r->outer_src, tunnel->outer[f->client], 16);
+    memcpy(r->outer_dst, tunnel->outer[!f->client], 16);
+}
+
+static void put_identity(const struct vms_table *t, const struct flow *f, vms_record_t *r)
+{
+    int client = f->client, server = !f->client;
+    r->flow_id = f->id;
+    r->start_ns = f->start_ns;
+    r->end_ns = f->last_ns;
+    r->vni = f->key.vni;
+    memcpy(r->client_ip, f->key.ip[client], 16);
+    memcpy(r->server_ip, f->key.ip[server], 16);
+    memcpy(r->client_mac, f->mac[client], 6);
+    memcpy(r->server_mac, f->mac[server], 6);
+    r->client_port = f->key.port[client];
+    r->server_port = f->key.port[server];
+    memcpy(r->vlan, f->vlan, sizeof r->vlan);
+    r->vlan_count = f->vlan_count;
+    r->protocol = f->key.protocol;
+    r->ip_version = f->key.ip_version;
+    r->role_source = f->role_source;
+    r->tcp_state = f->state;
+    r->end_reason = f->end_reason;
+    put_tunnel(t, f, r);
+}
+
+static uint32_t record_flags(const struct flow *f)
+{
+    const uint16_t seen[2] = {FLOW_SEEN_0, FLOW_SEEN_1};
+    int client = f->client, server = !f->client;
+    return (f->flags & FLOW_NEW ? VMS_RECORD_NEW : 0) | (f->key.flags & KEY_HAS_VNI ? VMS_RECORD_HAS_VNI : 0) |
+           (f->key.flags & KEY_HAS_PORTS ? VMS_RECORD_HAS_PORTS : 0) |
+           (f->tcp[client].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_C2S : 0) |
+           (f->tcp[server].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_S2C : 0) |
+           (f->flags & seen[client] ? VMS_RECORD_SEEN_C2S : 0) | (f->flags & seen[server] ? VMS_RECORD_SEEN_S2C : 0);
+}
+
+static void put_window(const struct flow *f, vms_record_t *r)
+{
+    r->flags = record_flags(f);
+    r->handshake_server_ns = f->flags & FLOW_HANDSHAKE_SERVER ? f->handshake_server_ns : VMS_ABSENT;
+    r->handshake_client_ns = f->flags & FLOW_HANDSHAKE_CLIENT ? f->handshake_client_ns : VMS_ABSENT;
+    r->response_sum_ns = f->response_sum_ns;
+    r->response_max_ns = f->response_max_ns;
+    r->response_count = f->response_count;
+    r->c2s = f->delta[f->client];
+    r->s2c = f->delta[!f->client];
+}
+
+/* ---- finished flows ---- */
+
+static struct totals *want_totals(struct vms_table *t, struct flow *f)
+{
+    if (!f->totals) {
+        if (!(f->totals = pool_take(&t->totals)))
+            return NULL;
+        memset(pool_at(&t->totals, f->totals), 0, sizeof(struct totals));
+    }
+    return pool_at(&t->totals, f->totals);
+}
+
+/* Adds the window's part to the flow's life, when somebody will ask for it. */
+static void keep_totals(struct vms_table *t, struct flow *f)
+{
+    struct totals *totals = t->finished ? want_totals(t, f) : NULL;
+    if (!totals)
+        return;
+    half_add(&totals->half[0], &f->delta[0]);
+    half_add(&totals->half[1], &f->delta[1]);
+    totals->response_sum_ns += f->response_sum_ns;
+    totals->response_count += f->response_count;
+    if (f->response_max_ns > totals->response_max_ns)
+        totals->response_max_ns = f->response_max_ns;
+}
+
+static void put_life(const struct vms_table *t, const struct flow *f, vms_record_t *r)
+{
+    r->handshake_server_ns = f->handshake_server_ns;
+    r->handshake_client_ns = f->handshake_client_ns;
+    if (!f->totals)
+        return;
+    const struct totals *before = pool_at(&t->totals, f->totals);
+    half_add(&r->c2s, &before->half[f->client]);
+    half_add(&r->s2c, &before->half[!f->client]);
+    r->response_sum_ns += before->response_sum_ns;
+    r->response_count += before->response_count;
+    if (before->response_max_ns > r->response_max_ns)
+        r->response_max_ns = before->response_max_ns;
+}
+
+void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason)
+{
+    vms_record_t *r = &t->finished[(t->finished_head + t->finished_count++) % FINISHED_CAPACITY];
+    memset(r, 0, sizeof *r);
+    put_identity(t, f, r);
+    put_window(f, r);
+    put_life(t, f, r);
+    r->end_reason = (uint8_t)reason;
+}
+
+/* Reports a flow that has lasted longer than the active timeout, and begins its next record. */
+static void cut_long_flow(struct vms_table *t, struct flow *f)
+{
+    if (!t->finished || !f->totals || f->last_ns - f->start_ns < t->options.active_timeout_ns)
+        return;
+    if (!flow_finished_room(t, 1))
+        return;                                         /* at the next roll, then */
+    window_finished(t, f, VMS_END_ACTIVE);
+    pool_give(&t->totals, f->totals);
+    f->totals = 0;
+    f->start_ns = f->last_ns;
+    f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;
+}
+
+uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capacity)
+{
+    uint32_t taken = t->finished_count < capacity ? t->finished_count : capacity;
+    for (uint32_t i = 0; i < taken; i++)
+        records[i] = t->finished[(t->finished_head + i) % FINISHED_CAPACITY];
+    t->finished_head = (t->finished_head + taken) % FINISHED_CAPACITY;
+    t->finished_count -= taken;
+    return taken;
+}
+
+/* ---- roll ---- */
+
+void window_fold(struct vms_table *t, uint32_t slot)
+{
+    const struct flow *f = flow_at(t, slot);
+    half_add(&t->overflow, &f->delta[0]);
+    half_add(&t->overflow, &f->delta[1]);
+    t->counters.records_folded++;
+}
+
+static void clear_window(struct flow *f)
+{
+    memset(f->delta, 0, sizeof f->delta);
+    f->response_sum_ns = f->response_max_ns = 0;
+    f->response_count = 0;
+    f->bins = 0;
+    f->flags &= (uint16_t)~(FLOW_LISTED | FLOW_NEW | FLOW_HANDSHAKE_SERVER | FLOW_HANDSHAKE_CLIENT);
+}
+
+void vms_pending(const vms_table_t *t, uint32_t *records, uint32_t *bins)
+{
+    *records = t->listed_count + (t->overflow.packets ? 1 : 0);
+    *bins = t->bins.in_use;
+}
+
+static void put_overflow(struct vms_table *t, vms_record_t *r)
+{
+    memset(r, 0, sizeof *r);
+    r->flags = VMS_RECORD_OVERFLOW;
+    r->start_ns = t->window_start_ns;
+    r->end_ns = t->now_ns;
+    r->handshake_server_ns = r->handshake_client_ns = VMS_ABSENT;
+    r->c2s = t->overflow;
+    memset(&t->overflow, 0, sizeof t->overflow);
+}
+
+/* Copies one listed flow out, then makes it ready for the next window or frees it. */
+static void roll_flow(struct vms_table *t, uint32_t slot, vms_record_t *r)
+{
+    struct flow *f = flow_at(t, slot);
+    memset(r, 0, sizeof *r);
+    put_identity(t, f, r);
+    put_window(f, r);
+    if (f->kind == KIND_GHOST) {
+        flow_bury(t, slot);
+        return;
+    }
+    keep_totals(t, f);
+    clear_window(f);
+    cut_long_flow(t, f);
+}
+
+uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
+                  uint32_t bin_capacity, uint32_t *bin_count)
+{
+    uint32_t written = 0;
+    *bin_count = 0;
+    for (; written < t->listed_count && written < record_capacity; written++) {
+        const struct flow *f = flow_at(t, t->listed[written]);
+        *bin_count += histogram_export(t, f, written, bins + *bin_count, bin_capacity - *bin_count);
+        roll_flow(t, t->listed[written], &records[written]);
+    }
+    t->listed_count = 0;
+    if (t->overflow.packets && written < record_capacity)
+        put_overflow(t, &records[written++]);
+    pool_reset(&t->bins);
+    t->window_start_ns = t->window_end_ns = 0;
+    return written;
+}

@@ -1,0 +1,72 @@
+"""Every way vmsensor can fail, each with its exit status.
+
+The message is one line: what is wrong, where, and what to do next. ``cli.main`` prints it and exits; nothing else
+prints errors or chooses exit statuses.
+"""
+
+from __future__ import annotations
+
+
+class SensorError(Exception):
+    """Base of all expected failures. ``exit_status`` is what the process returns."""
+
+    exit_status = 1
+    summary = "an unexpected failure"
+
+
+class UsageError(SensorError):
+    """An option, a configuration key or a BPF filter is wrong. The same status as click's own usage errors."""
+
+    exit_status = 2
+    summary = "a wrong option, configuration key or filter"
+
+
+class InputError(SensorError):
+    """A capture file or a store is missing, unreadable or not what it should be."""
+
+    exit_status = 3
+    summary = "an input is missing, unreadable or not a capture"
+
+
+class DamagedInputError(SensorError):
+    """A capture ends in the middle of a packet or is damaged; what stands before the damage has been reported."""
+
+    exit_status = 4
+    summary = "a capture is cut or damaged; everything before the damage was reported"
+
+
+class InterfaceError(SensorError):
+    """The interface does not exist, is down, or stopped delivering."""
+
+    exit_status = 5
+    summary = "the interface is unknown or failed"
+
+
+class PrivilegeError(SensorError):
+    """The process lacks a capability that live capture needs."""
+
+    exit_status = 6
+    summary = "a capability is missing"
+
+
+class OutputError(SensorError):
+    """A result could not be written to the local disk or to standard output."""
+
+    exit_status = 7
+    summary = "an output cannot be written"
+
+
+class DeliveryError(SensorError):
+    """InfluxDB is unreachable or refuses; the windows stay in the local store."""
+
+    exit_status = 8
+    summary = "InfluxDB did not take everything; the rest stays in the local store"
+
+
+INTERRUPTED = 130
+"""Exit status of a ``read``, ``show`` or ``push`` that Ctrl-C ended early. ``capture`` ends with 0: that is how it ends."""
+
+FAILURES: tuple[type[SensorError], ...] = (
+    SensorError, UsageError, InputError, DamagedInputError, InterfaceError, PrivilegeError, OutputError, DeliveryError,
+)  # fmt: skip
+"""In order of exit status, for the documentation and its test."""

@@ -1,0 +1,200 @@
+"""The only crossing between Python and C.
+
+The numpy dtypes and the names of enum members are read from the C declarations (``native/vms_api.h``), which are the
+single source. Python allocates, C fills; every call releases the GIL.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor._native import ffi, lib
+
+NumpyArray = npt.NDArray[Any]
+
+
+def _fields(ctype: Any, prefix: str = "", base: int = 0) -> Iterator[tuple[str, Any, int]]:
+    """Name, numpy format and offset of each field; a nested struct's name becomes a prefix."""
+    for name, member in ctype.fields:
+        kind = member.type
+        offset = base + member.offset
+        if name == "padding":
+            continue
+        if kind.kind == "struct":
+            yield from _fields(kind, f"{prefix}{name}_", offset)
+        elif kind.kind == "array":
+            yield prefix + name, (_scalar(kind.item), (kind.length,)), offset
+        else:
+            yield prefix + name, _scalar(kind), offset
+
+
+def _scalar(ctype: Any) -> str:
+    sign = "i" if ctype.cname.startswith("int") else "u"
+    return f"{sign}{ffi.sizeof(ctype)}"
+
+
+def dtype_of(cname: str) -> np.dtype[Any]:
+    """The numpy dtype of a C struct, nested structs flattened with their name as prefix (``c2s_packets``)."""
+    ctype = ffi.typeof(cname)
+    names, formats, offsets = zip(*_fields(ctype), strict=True)
+    return np.dtype(
+        {"names": list(names), "formats": list(formats), "offsets": list(offsets), "itemsize": ffi.sizeof(ctype)}
+    )
+
+
+def words_of(enum: str, prefix: str) -> tuple[str, ...]:
+    """The members of a C enum as users see them: lower case, without their prefix."""
+    members = ffi.typeof(f"enum {enum}").elements
+    return tuple(members[value].removeprefix(prefix).lower() for value in sorted(members))
+
+
+RECORD = dtype_of("vms_record_t")
+BIN = dtype_of("vms_bin_t")
+META = dtype_of("vms_meta_t")
+COUNTERS = dtype_of("vms_counters_t")
+
+FATES = words_of("vms_fate", "VMS_FATE_")[:-1]
+TUNNELS = words_of("vms_tunnel", "VMS_TUNNEL_")[:-1]
+ROLES = words_of("vms_role", "VMS_ROLE_")
+STATES = words_of("vms_state", "VMS_STATE_")
+ENDS = words_of("vms_end", "VMS_END_")
+HISTOGRAMS = words_of("vms_histogram", "VMS_HISTOGRAM_")
+
+NEW: int = lib.VMS_RECORD_NEW
+OVERFLOW: int = lib.VMS_RECORD_OVERFLOW
+HAS_VNI: int = lib.VMS_RECORD_HAS_VNI
+HAS_PORTS: int = lib.VMS_RECORD_HAS_PORTS
+UNSURE = {"c2s": int(lib.VMS_RECORD_UNSURE_C2S), "s2c": int(lib.VMS_RECORD_UNSURE_S2C)}
+SEEN = {"c2s": int(lib.VMS_RECORD_SEEN_C2S), "s2c": int(lib.VMS_RECORD_SEEN_S2C)}
+ABSENT: int = lib.VMS_ABSENT
+BUCKETS: int = lib.VMS_BUCKETS
+
+BUCKET_MIDDLE_NS: npt.NDArray[np.float64] = np.array(
+    [(lib.vms_bucket_low_ns(b) + lib.vms_bucket_low_ns(b + 1)) / 2 for b in range(BUCKETS)]
+)
+"""The duration that stands for each bucket, in ns; at most 1/32 from any duration in it."""
+
+_TAKE = 1024
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a flow table behaves. Durations in ns.
+
+    ``secret`` keys the flow hash: 16 bytes, random unless a test needs the same hash twice. ``keep_finished`` keeps
+    life-long records of finished flows for ``FlowTable.take_finished``.
+    """
+
+    window_ns: int
+    max_flows: int = 1_000_000
+    idle_timeout_ns: int = 60_000_000_000
+    tcp_idle_timeout_ns: int = 300_000_000_000
+    active_timeout_ns: int = 1_800_000_000_000
+    vlan_in_key: bool = True
+    keep_finished: bool = False
+    secret: bytes | None = None
+
+
+class FlowTable:
+    """The C flow table. One thread at a time may use it; sources fill it through ``ingest``."""
+
+    def __init__(self, options: TableOptions, link_type: int = 1) -> None:
+        secret = options.secret if options.secret is not None else secrets.token_bytes(16)
+        self._table = ffi.gc(
+            lib.vms_open(
+                ffi.new(
+                    "vms_options_t *",
+                    {
+                        "secret": list(secret),
+                        "max_flows": options.max_flows,
+                        "window_ns": options.window_ns,
+                        "idle_timeout_ns": options.idle_timeout_ns,
+                        "tcp_idle_timeout_ns": options.tcp_idle_timeout_ns,
+                        "active_timeout_ns": options.active_timeout_ns,
+                        "link_type": link_type,
+                        "vlan_in_key": options.vlan_in_key,
+                        "keep_finished": options.keep_finished,
+                    },
+                )
+            ),
+            lib.vms_close,
+        )
+        if self._table == ffi.NULL:
+            raise MemoryError(f"not enough memory for a table of {options.max_flows} flows")
+
+    def set_link_type(self, link_type: int) -> None:
+        """Batches from now on hold frames of this link type (a DLT_ value)."""
+        lib.vms_set_link_type(self._table, link_type)
+
+    def ingest(self, data: bytes, meta: bytes, first: int, tick_ns: int) -> int:
+        """Count packets of a batch, beginning with number ``first``; return the number of the first not counted.
+
+        ``meta`` is packed as dtype ``META``; fractions of a second in it count ticks of ``tick_ns``. Fewer than all
+        are counted when the next packet belongs to another window, or when finished flows must be taken first.
+        """
+        count = len(meta) // META.itemsize
+        return int(
+            lib.vms_ingest(
+                self._table, ffi.from_buffer(data), len(data), ffi.from_buffer("vms_meta_t[]", meta), first, count, tick_ns
+            )
+        )
+
+    def tick(self, now_ns: int) -> None:
+        """Open the window that holds ``now_ns`` if none is open, and end flows that are idle by then."""
+        lib.vms_tick(self._table, now_ns)
+
+    def window(self) -> tuple[int, int] | None:
+        """Start and end of the open window, in ns since the epoch; None when no window is open."""
+        bounds = ffi.new("int64_t[2]")
+        lib.vms_window(self._table, bounds, bounds + 1)
+        return (int(bounds[0]), int(bounds[1])) if bounds[1] else None
+
+    def roll(self) -> tuple[NumpyArray, NumpyArray]:
+        """Close the window: its records (dtype ``RECORD``) and histogram bins (dtype ``BIN``)."""
+        sizes = ffi.new("uint32_t[3]")
+        lib.vms_pending(self._table, sizes, sizes + 1)
+        records = np.empty(sizes[0], RECORD)
+        bins = np.empty(sizes[1], BIN)
+        written = lib.vms_roll(
+            self._table,
+            ffi.cast("vms_record_t *", records.ctypes.data),
+            len(records),
+            ffi.cast("vms_bin_t *", bins.ctypes.data),
+            len(bins),
+            sizes + 2,
+        )
+        return records[:written], bins[: sizes[2]]
+
+    def finish(self) -> int:
+        """End flows because the input ended, as many as there is room for; return how many are left."""
+        return int(lib.vms_finish(self._table))
+
+    def take_finished(self) -> NumpyArray:
+        """The flows that have finished since the last call, with life-long sums, in the order in which they ended."""
+        parts = []
+        while True:
+            records = np.empty(_TAKE, RECORD)
+            taken = lib.vms_take_finished(self._table, ffi.cast("vms_record_t *", records.ctypes.data), _TAKE)
+            parts.append(records[:taken])
+            if taken < _TAKE:
+                return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def counters(self) -> dict[str, int]:
+        """Sums since the table was made; ``fate_*`` add up to ``received``."""
+        c = ffi.new("vms_counters_t *")
+        lib.vms_get_counters(self._table, c)
+        named = {name: int(getattr(c, name)) for name, _ in ffi.typeof("vms_counters_t").fields if name != "fate"}
+        named.update({f"fate_{word}": int(c.fate[i]) for i, word in enumerate(FATES)})
+        return named
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that the table's parts take; see ``vms_memory_t``."""
+        m = ffi.new("vms_memory_t *")
+        lib.vms_get_memory(self._table, m)
+        return {name: int(getattr(m, name)) for name, _ in ffi.typeof("vms_memory_t").fields}

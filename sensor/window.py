@@ -1,0 +1,89 @@
+"""What flows through the Python half: a window's snapshot from the table, and the report made of it for the sinks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What the sensor did with packets, as differences over one window or sums over a run.
+
+    ``received`` equals the sum of ``fates``: every packet ended in exactly one of them. ``dropped_kernel`` and
+    ``dropped_nic`` are None where the source cannot know (a capture file).
+    """
+
+    received: int = 0
+    ip_bytes: int = 0
+    fates: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    dropped_kernel: int | None = None
+    dropped_nic: int | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One window as the flow table left it.
+
+    ``records`` has dtype ``native.RECORD``, one row per active flow and possibly one overflow row; ``bins`` has dtype
+    ``native.BIN``. ``revision`` counts how often this window has been opened before (a clock that stepped back); it
+    is added to the points' timestamp, in ns, so that no point overwrites another.
+    """
+
+    start_ns: int
+    end_ns: int
+    records: Array
+    bins: Array
+    counters: Counters
+    revision: int = 0
+    partial: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window in seconds."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Column:
+    """One field of a table. Where ``valid`` is given and False, the value was not measured: it is null, not zero."""
+
+    values: Array
+    valid: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Points of one measurement in one window, column-wise; every column has ``rows`` entries.
+
+    ``tags`` hold str, where an empty one is left out. ``fields`` hold int64, float64, bool or object (str) values; a
+    float that is NaN is null too.
+    """
+
+    measurement: str
+    rows: int
+    tags: dict[str, list[str]]
+    fields: dict[str, Column]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All points of one window. ``time_ns`` is the timestamp of each of them: the window's start."""
+
+    start_ns: int
+    end_ns: int
+    time_ns: int
+    tables: list[Table]
+    partial: bool = False
+
+    def table(self, measurement: str) -> Table:
+        """The table of ``measurement``; KeyError when the window has none."""
+        for table in self.tables:
+            if table.measurement == measurement:
+                return table
+        raise KeyError(measurement)
