@@ -3,8 +3,7 @@
 #include "decode.h"
 
 enum ip_protocol {
-    IP_HOP_BY_HOP = 0, IP_ROUTING = 43, IP_FRAGMENT = 44, IP_AH = 51, IP_NO_NEXT = 59, IP_DESTINATION = 60,
-    IP_MOBILITY = 135, IP_HIP = 139, IP_SHIM6 = 140
+    IP_HOP_BY_HOP = 0, IP_ROUTING = 43, IP_FRAGMENT = 44, IP_AH = 51, IP_NO_NEXT = 59, IP_DESTINATION = 60
 };
 
 #define JUMBO_OPTION 0xc2           /* RFC 2675 */
@@ -94,12 +93,11 @@ enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p)
     p->depth++;
     uint16_t offset = be16(header + 6);
     struct fragment_header f = {offset & 0x3fff, !(offset & 0x1fff), be16(header + 4)};
-    uint32_t size = total - header_size, ah_size;
-    if (f.present)
-        return decode_fragment(d, c, p, f, size);
-    if (p->protocol == IP_AH && take_ah(&c, &p->protocol, &ah_size))
-        size = size > ah_size ? size - ah_size : 0;
-    return decode_transport(d, c, p, size);
+    uint32_t size = total - header_size, ah_size = 0;
+    if (p->protocol == IP_AH && (f.first || !f.present) && !take_ah(&c, &p->protocol, &ah_size))
+        return VMS_FATE_SHORT_IP;
+    size -= ah_size;                                    /* the cursor was trimmed to size: there is as much */
+    return f.present ? decode_fragment(d, c, p, f, size) : decode_transport(d, c, p, size);
 }
 
 /* The length that a jumbo payload option in this hop-by-hop header gives; 0 if there is none. */
@@ -128,7 +126,7 @@ static bool take_extensions(struct cursor *c, struct packet *p, struct fragment_
         const uint8_t *header = cursor_peek(c, 8);
         uint32_t ah_size;
         switch (p->protocol) {
-        case IP_HOP_BY_HOP: case IP_DESTINATION: case IP_ROUTING: case IP_MOBILITY: case IP_HIP: case IP_SHIM6: {
+        case IP_HOP_BY_HOP: case IP_DESTINATION: case IP_ROUTING: {
             uint32_t size = header ? (header[1] + 1u) * 8 : 0;
             if (!header || !cursor_take(c, size))
                 return false;

@@ -100,8 +100,8 @@ typedef struct {
     uint64_t flow_id;               /* unique within the table's life */
     int64_t start_ns;               /* first packet of the flow, epoch */
     int64_t end_ns;                 /* last packet so far */
-    int64_t handshake_server_ns;    /* VMS_ABSENT outside the window in which it was measured */
-    int64_t handshake_client_ns;
+    int64_t handshake_server_ns;    /* VMS_ABSENT outside the window in which either half was measured */
+    int64_t handshake_client_ns;    /* VMS_ABSENT outside the window in which it was measured */
     uint64_t response_sum_ns;
     uint64_t response_max_ns;
     uint32_t response_count;

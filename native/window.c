@@ -84,7 +84,8 @@ static uint32_t record_flags(const struct flow *f)
 static void put_window(const struct flow *f, vms_record_t *r)
 {
     r->flags = record_flags(f);
-    r->handshake_server_ns = f->flags & FLOW_HANDSHAKE_SERVER ? f->handshake_server_ns : VMS_ABSENT;
+    r->handshake_server_ns =
+        f->flags & (FLOW_HANDSHAKE_SERVER | FLOW_HANDSHAKE_CLIENT) ? f->handshake_server_ns : VMS_ABSENT;
     r->handshake_client_ns = f->flags & FLOW_HANDSHAKE_CLIENT ? f->handshake_client_ns : VMS_ABSENT;
     r->response_sum_ns = f->response_sum_ns;
     r->response_max_ns = f->response_max_ns;

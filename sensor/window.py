@@ -14,8 +14,8 @@ Array = npt.NDArray[np.generic]
 class Counters:
     """What the sensor did with packets, as differences over one window or sums over a run.
 
-    ``received`` equals the sum of ``fates``: every packet ended in exactly one of them. ``dropped_kernel`` and
-    ``dropped_nic`` are None where the source cannot know (a capture file).
+    ``received`` equals the sum of ``fates``: every packet ended in exactly one of them. ``dropped_kernel``,
+    ``dropped_nic`` and ``unread`` (left in the kernel's buffer) are None where the source cannot know (a file).
     """
 
     received: int = 0
@@ -24,6 +24,7 @@ class Counters:
     notes: dict[str, int] = field(default_factory=dict)
     dropped_kernel: int | None = None
     dropped_nic: int | None = None
+    unread: int | None = None
 
 
 @dataclass(frozen=True)

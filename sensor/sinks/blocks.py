@@ -84,19 +84,19 @@ def segment_numbers(directory: Path) -> list[int]:
 
 def read_blocks(directory: Path, start: Position = START) -> Iterator[Block]:
     """The blocks of a store from ``start`` on, in writing order; damage is one of them and ends nothing."""
-    for number in _numbers_of_store(directory):
+    require_store(directory)
+    for number in segment_numbers(directory):
         if number >= start.segment:
             yield from read_segment(directory, Position(number, start.offset if number == start.segment else 0))
 
 
-def _numbers_of_store(directory: Path) -> list[int]:
+def require_store(directory: Path) -> None:
+    """InputError unless a sensor has kept windows in ``directory``, or was about to."""
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; name the one given to --store or --to store:DIR")
-    numbers = segment_numbers(directory)
     # A store whose first window is still to come has only its lock file.
-    if not numbers and not (directory / LOCK_NAME).exists():
+    if not segment_numbers(directory) and not (directory / LOCK_NAME).exists():
         raise InputError(f"{directory}: not a vmsensor store: no segments ({segment_path(Path(), 1)}, ...) in it")
-    return numbers
 
 
 def read_segment(directory: Path, start: Position) -> Iterator[Block]:

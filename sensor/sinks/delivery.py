@@ -6,13 +6,12 @@ import logging
 import random
 import shlex
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sensor.errors import DeliveryError, SensorError
-from sensor.sinks.blocks import Block, Position, read_blocks
+from sensor.sinks.blocks import Block, Position, read_blocks, require_store
 from sensor.sinks.influx import InfluxSettings, Writer, connect
 from sensor.sinks.lineprotocol import split
 from sensor.sinks.spool import Delivered, SpoolSink, StoreLock
@@ -51,6 +50,8 @@ class Deliverer:
         self._settings = settings
         self._delivered = Delivered(directory)
         self._writer: Writer | None = None
+        self._noting = threading.Lock()
+        self._abandoned = False
 
     def pending(self, until: Position | None = None) -> Iterator[Block]:
         """The blocks still to send, up to ``until``: what stands behind it is being written."""
@@ -65,8 +66,16 @@ class Deliverer:
             if block.damage is not None:
                 log.warning("%s; going on behind it", block.damage)
             self._send(block)
-            self._delivered.advance(self._settings.destination, block.next)
+            with self._noting:
+                if self._abandoned:
+                    return
+                self._delivered.advance(self._settings.destination, block.next)
             yield block
+
+    def abandon(self) -> None:
+        """Stop ``deliver`` in another thread before it notes more: the store may soon be someone else's."""
+        with self._noting:
+            self._abandoned = True
 
     def close(self) -> None:
         """Drop the connection; a later ``deliver`` makes a new one."""
@@ -94,7 +103,7 @@ def push(
     store = Path(directory)
     deliverer = Deliverer(store, settings)
     sent = Sent()
-    next(deliverer.pending(), None)  # says that the directory is no store before a lock file makes it look like one
+    require_store(store)  # before the lock file makes it look like one
     with StoreLock(store):
         try:
             for block in deliverer.deliver():
@@ -109,8 +118,9 @@ def push(
 
 
 def _undelivered(windows: int, reason: object, directory: Path) -> DeliveryError:
-    left = f"{windows} window{'' if windows == 1 else 's'}"
-    return DeliveryError(f"{reason}; {left} kept in {directory}, to send later: vmsensor push {shlex.quote(str(directory))}")
+    left = "1 window is" if windows == 1 else f"{windows} windows are"
+    command = f"vmsensor push {shlex.quote(str(directory))}"
+    return DeliveryError(f"{reason}; {left} kept in {directory}, to send later with: {command}")
 
 
 class InfluxSink:
@@ -142,7 +152,6 @@ class InfluxSink:
         self._count = threading.Lock()
         self._work = threading.Event()
         self._closing = threading.Event()
-        self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="vmsensor-influx", daemon=True)
 
     def open(self) -> None:
@@ -154,17 +163,21 @@ class InfluxSink:
 
     def write(self, report: Report) -> None:
         """Put the window into the store; delivery is not waited for."""
-        self.spool.write(report)
         self._add_pending(1)
+        try:
+            self.spool.write(report)
+        except SensorError:
+            self._add_pending(-1)
+            raise
         self._work.set()
 
     def close(self) -> None:
         """Try once more to deliver everything, for a few seconds."""
-        self._deadline = time.monotonic() + self._grace
         self._closing.set()
         self._work.set()
         if self._thread.is_alive():
             self._thread.join(self._grace)
+        self._deliverer.abandon()
         self.spool.close()
         if self.pending_windows:
             reason = self._failure or f"{self._settings.url} does not take data fast enough"
@@ -186,18 +199,26 @@ class InfluxSink:
         """Deliver what there is; False when the server or the disk does not let it."""
         try:
             for block in self._deliverer.deliver(self.spool.end):
+                self._succeeded()
                 self._add_pending(-(block.damage is None))
-                if time.monotonic() > self._deadline:
-                    return True
         except SensorError as error:
-            if self._failure is None:
-                log.warning("%s; windows are kept in %s until it works", error, self.spool.directory)
-            self._failure = error
+            self._failed(error)
             return False
+        except Exception as error:
+            # A defect must not end the thread unseen. Only its name is told: its text might hold the token.
+            self._failed(DeliveryError(f"{self._settings.url}: unexpected {type(error).__name__} while delivering"))
+            return False
+        return True
+
+    def _failed(self, error: SensorError) -> None:
+        if self._failure is None:
+            log.warning("%s; windows are kept in %s until it works", error, self.spool.directory)
+        self._failure = error
+
+    def _succeeded(self) -> None:
         if self._failure is not None:
             log.warning("%s takes data again", self._settings.url)
             self._failure = None
-        return True
 
     def _delay(self, failures: int) -> float:
         """Double each time; at random, so that many sensors do not come back to a server in the same instant."""

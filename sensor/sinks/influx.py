@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -57,6 +58,8 @@ class InfluxSettings:
             raise UsageError(f"--influx-url {self.url}: not a URL; write it as http://HOST:8086")
         if not self.bucket:
             raise UsageError("no bucket to write to; name it with --influx-bucket")
+        if self.ca_file is not None and not Path(self.ca_file).is_file():
+            raise UsageError(f"--influx-ca-file {self.ca_file}: no such file")
         if not (self.token.isascii() and self.token.isprintable()):
             raise UsageError("the InfluxDB token holds a line break or a letter that no token has; write it again")
         object.__setattr__(self, "url", self.url.rstrip("/"))
@@ -184,7 +187,7 @@ def _token_header(settings: InfluxSettings) -> dict[str, str]:
 
 def _raise_unless_success(status: int, headers: Mapping[str, str], body: bytes) -> None:
     if not 200 <= status < 300:
-        raise Refused(status, headers.get("Location") or _reason(headers, body.decode("utf-8", "replace")))
+        raise Refused(status, _reason(headers, body.decode("utf-8", "replace")))
 
 
 def _reason(headers: Mapping[str, str], body: str) -> str:
@@ -194,4 +197,4 @@ def _reason(headers: Mapping[str, str], body: str) -> str:
         body = answer.get("message") or answer.get("error") or body
     except (ValueError, AttributeError):
         pass
-    return headers.get("X-Influxdb-Error") or body
+    return headers.get("Location") or headers.get("X-Influxdb-Error") or body

@@ -5,7 +5,7 @@ r"""InfluxDB line protocol, from columns and back.
 A report has up to 100,000 points of 25 fields, so no object is made per point: each column becomes a list of strings,
 and rows are joined across the lists. Escaping and number formats equal influxdb-client's ``Point.to_line_protocol``,
 which a property test proves. Two things do not survive it, as on every server: newline, tab and carriage return in
-a name become the two characters ``\n``, ``\t``, ``\r``, and a tag value that ends in a backslash gets a space.
+a name become the two characters ``\n``, ``\t``, ``\r``, and a backslash at the end of a tag value becomes a space.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _tag_columns(table: Table) -> Iterator[list[str]]:
 
 def _tag_cell(key: str, value: str) -> str:
     escaped = value.translate(_KEY_ESCAPES)
-    # A backslash at the end would escape the separator that follows.
+    # A backslash at the end would escape the separator that follows; this gives it a space to escape.
     padding = " " if escaped.endswith("\\") else ""
     return f",{key.translate(_KEY_ESCAPES)}={escaped}{padding}" if escaped else ""
 
@@ -84,7 +84,7 @@ def _field_cells(key: str, column: Column) -> tuple[str, list[object]]:
     kind = column.values.dtype.kind
     values = column.values.tolist()
     mask = present(column)
-    if kind == "i" and mask.all():
+    if kind in "iu" and mask.all():
         return head.replace("%", "%%") + "%di", values
     text = _TEXT[kind]
     return "%s", [head + text(value) if here else "" for value, here in zip(values, mask.tolist(), strict=True)]
@@ -106,7 +106,9 @@ def _string_text(value: str) -> str:
     return f'"{value.translate(_STRING_ESCAPES)}"'
 
 
-_TEXT: dict[str, Callable[..., str]] = {"i": _integer_text, "f": _float_text, "b": _bool_text, "O": _string_text}
+_TEXT: dict[str, Callable[..., str]] = {
+    "i": _integer_text, "u": _integer_text, "f": _float_text, "b": _bool_text, "O": _string_text, "U": _string_text,
+}  # fmt: skip
 """By the kind of the column's dtype, so that a field never changes its type between points."""
 
 

@@ -1,0 +1,107 @@
+# `make help` lists the targets. Everything is made inside of .venv/, build/ and demo-data/; nothing needs root.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+NATIVE := $(sort $(wildcard native/*.c))
+HEADERS := $(wildcard native/*.h tests/c/*.h)
+C_TESTS := $(sort $(wildcard tests/c/test_*.c))
+CAPTURES := $(sort $(wildcard pcaps/*.pcap ../shared/captures/*.pcap))
+
+WARNINGS := -std=c11 -Wall -Wextra -Wno-unused-parameter
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+
+.PHONY: help demo test test-slow ctest asan lint bench golden venv clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## set up, measure a bundled capture and print the summary
+	@rm -rf demo-data
+	@$(BIN)/vmsensor read pcaps/demo.pcap --store demo-data
+	@echo
+	@echo "The windows are kept in demo-data/. Look at them again, or go on to your own traffic:"
+	@echo "  $(BIN)/vmsensor show demo-data"
+	@echo "  $(BIN)/vmsensor read FILE.pcap"
+	@echo "  $(BIN)/vmsensor interfaces"
+
+test: ctest $(VENV)/installed ## set up and run all tests but the slow ones, C tests included
+	@$(BIN)/pytest -q -m "not slow"
+
+test-slow: $(VENV)/installed ## the tests that take long: packaging, live captures, servers
+	@$(BIN)/pytest -q -m slow
+
+ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
+	@for test in $^; do $$test || exit 1; done
+
+asan: $(C_TESTS:tests/c/%.c=build/asan/%) build/asan/replay ## C tests and all captures under AddressSanitizer and UBSan
+	@for test in $(filter-out %/replay,$^); do $$test || exit 1; done
+	@build/asan/replay $(CAPTURES)
+
+lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(CC) $(WARNINGS) -Werror -fsyntax-only -Inative $(NATIVE) $(wildcard tests/c/*.c)
+
+bench: $(VENV)/installed ## packets per second and memory, beside a bare libpcap loop over the same file
+	@$(BIN)/python -m tests.bench
+
+golden: $(VENV)/installed ## rewrite the golden files from what the program prints now; look at the diff
+	@$(BIN)/pytest -q tests/test_golden.py --update-golden
+
+venv: $(VENV)/installed ## only set up .venv
+
+clean: ## remove everything that these targets made
+	@rm -rf $(VENV) build demo-data *.egg-info sensor/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find sensor native tests pcaps -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment ---------------------------------------------------------------------------------------
+
+# $(call need,TEST,MESSAGE): one clear line instead of what fails later without it.
+need = @$(1) >/dev/null 2>&1 || { echo "make: $(2)" >&2; exit 1; }
+include_path = $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'
+
+# What is installed depends on these. When only C has changed, the extension alone is built again, without a network.
+DESCRIPTION := pyproject.toml setup.py sensor/__init__.py
+
+$(VENV)/installed: $(DESCRIPTION) $(NATIVE) $(HEADERS) native/build.py
+	$(if $(filter $(DESCRIPTION),$?),$(install),$(build_extension))
+	@touch $@
+
+define install
+	$(call need,command -v $(PYTHON),no $(PYTHON) here; on Debian or Ubuntu: apt-get install python3 python3-venv python3-dev)
+	$(call need,$(PYTHON) -c 'import sys; sys.exit(sys.hexversion < 0x30a0000)',$(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.11)
+	$(call need,$(PYTHON) -c 'import venv; from ensurepip import version',Python cannot make virtual environments yet; on Debian or Ubuntu: apt-get install python3-venv)
+	$(call need,command -v $(CC),no C compiler here; on Debian or Ubuntu: apt-get install build-essential python3-dev)
+	$(call need,test -e "$$($(include_path))/Python.h",the Python headers are missing; on Debian or Ubuntu: apt-get install build-essential python3-dev)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "Installing vmsensor and its tools into $(VENV), about a minute the first time ..."
+	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint]'
+endef
+
+define build_extension
+	@echo "Building the extension again ..."
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+endef
+
+# --- C programs ----------------------------------------------------------------------------------------------------
+
+build/ctest/%.o: %.c $(HEADERS)
+	@mkdir -p $(@D)
+	@$(CC) $(WARNINGS) -O2 -g -Inative -c -o $@ $<
+
+build/asan/%.o: %.c $(HEADERS)
+	@mkdir -p $(@D)
+	@$(CC) $(WARNINGS) $(SANITIZE) -O1 -g -Inative -c -o $@ $<
+
+build/ctest/%: build/ctest/tests/c/%.o $(NATIVE:%.c=build/ctest/%.o)
+	@$(CC) -o $@ $^
+
+build/asan/%: build/asan/tests/c/%.o $(NATIVE:%.c=build/asan/%.o)
+	@$(CC) $(SANITIZE) -o $@ $^

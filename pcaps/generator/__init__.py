@@ -1,0 +1,1 @@
+"""Builds the captures beside it, frame by frame: deterministic, standard library only."""

@@ -1,0 +1,7 @@
+"""What the captures show, a module for each part of decoding. Importing it registers every capture."""
+
+from __future__ import annotations
+
+from . import demo, formats, hostile, links, network, tcp, tunnels
+
+__all__ = ["demo", "formats", "hostile", "links", "network", "tcp", "tunnels"]

@@ -1,0 +1,3 @@
+"""From a window's records to points."""
+
+from __future__ import annotations

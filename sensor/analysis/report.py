@@ -1,0 +1,86 @@
+"""A window's snapshot as the report that sinks write: every measurement, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sensor.analysis.traffic import tcp_octets, vm_traffic
+from sensor.config import Network
+from sensor.flows import flow_object
+from sensor.identity.parties import Parties, resolve
+from sensor.metrics import FLOW_TOP, SENSOR
+from sensor.native import OVERFLOW
+from sensor.window import Column, Report, Snapshot, Table
+
+TOP_FLOWS = 10
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Makes reports in the name of one sensor."""
+
+    sensor: str
+    interface: str
+    monitored: tuple[Network, ...]
+
+    def report(self, snapshot: Snapshot) -> Report:
+        """All points of a window."""
+        parties = resolve(snapshot.records, self.monitored)
+        tables = [
+            vm_traffic(snapshot, parties, self.sensor),
+            flow_top(snapshot, parties, self.sensor),
+            sensor_table(snapshot, self.sensor, self.interface),
+        ]
+        return Report(
+            snapshot.start_ns,
+            snapshot.end_ns,
+            snapshot.start_ns + snapshot.revision,
+            [table for table in tables if table.rows],
+            snapshot.partial,
+        )
+
+
+def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_FLOWS) -> Table:
+    """The flows with most octets, as fields: a five-tuple never becomes a tag."""
+    octets = (snapshot.records["c2s_bytes"] + snapshot.records["s2c_bytes"]).astype(np.int64)
+    octets[snapshot.records["flags"] & OVERFLOW != 0] = 0
+    top = [int(i) for i in np.argsort(-octets, kind="stable")[:most] if octets[i]]
+    flows = [flow_object(snapshot.records[i], parties, i) for i in top]
+    fields = {}
+    for metric in FLOW_TOP:
+        values = [flow[metric.name] for flow in flows]
+        if metric.unit or metric.name.endswith("_port"):
+            valid = np.array([value is not None for value in values], bool)
+            fields[metric.name] = Column(np.array([value or 0 for value in values], np.int64), valid)
+        else:
+            fields[metric.name] = Column(np.array(values, object))
+    tags = {"sensor": [sensor] * len(top), "rank": [str(i + 1) for i in range(len(top))]}
+    return Table("flow_top", len(top), tags, fields)
+
+
+def sensor_table(snapshot: Snapshot, sensor: str, interface: str) -> Table:
+    """What the sensor itself did in the window; also when no packet came."""
+    counters = snapshot.counters
+    seen, unseen = tcp_octets(snapshot.records)
+    values: dict[str, int | float | None] = {
+        "received": counters.received,
+        "dropped_kernel": counters.dropped_kernel,
+        "dropped_nic": counters.dropped_nic,
+        "ip_bytes": counters.ip_bytes,
+        "flows": int((snapshot.records["flags"] & OVERFLOW == 0).sum()),
+        "mirror_duplicate_ratio": (
+            counters.notes["mirror_duplicates"] / counters.received if counters.received else None
+        ),
+        "unseen_ratio": unseen / (seen + unseen) if seen else None,
+        **{f"fate_{name}": count for name, count in counters.fates.items()},
+        **{name: count for name, count in counters.notes.items() if name != "mirror_duplicates"},
+    }
+    fields = {metric.name: _single(values[metric.name], metric.unit == "ratio") for metric in SENSOR}
+    return Table("sensor", 1, {"sensor": [sensor], "interface": [interface]}, fields)
+
+
+def _single(value: int | float | None, is_float: bool) -> Column:
+    valid = np.array([value is not None])
+    return Column(np.array([value or 0], np.float64 if is_float else np.int64), valid)

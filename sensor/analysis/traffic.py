@@ -1,0 +1,146 @@
+"""Measurement ``vm_traffic``: a window's flows as directed VM pairs. Ratios are made of sums, after grouping."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor import native
+from sensor.analysis.groups import DIRECTIONS, PairGroups, group_pairs, rows_of
+from sensor.analysis.quantiles import Floats, merged_quantiles
+from sensor.identity.parties import SCOPES, Parties
+from sensor.metrics import VM_TRAFFIC
+from sensor.protocols import TCP, protocol_name
+from sensor.window import Column, Snapshot, Table
+
+Mask = npt.NDArray[np.bool_]
+_NEVER = np.iinfo(np.int64).max
+
+
+def vm_traffic(snapshot: Snapshot, parties: Parties, sensor: str) -> Table:
+    """One row for each direction of a VM pair, protocol and service that had traffic in the window."""
+    records = snapshot.records
+    groups = group_pairs(records, parties)
+    columns = {**_counts(records, groups), **_latencies(snapshot, groups)}
+    columns["throughput_bps"] = Column(columns["bytes"].values * 8 / snapshot.seconds)
+    seen = (columns["packets"].values > 0) | (columns["unseen_bytes"].values > 0)
+    rows = np.flatnonzero(seen)
+    fields = {metric.name: _take(columns[metric.name], rows) for metric in VM_TRAFFIC}
+    return Table("vm_traffic", len(rows), _tags(groups, parties, records, sensor, rows), fields)
+
+
+def _take(column: Column, rows: npt.NDArray[np.intp]) -> Column:
+    return Column(column.values[rows], None if column.valid is None else column.valid[rows])
+
+
+def _tags(
+    groups: PairGroups, parties: Parties, records: native.NumpyArray, sensor: str, rows: npt.NDArray[np.intp]
+) -> dict[str, list[str]]:
+    src, dst = groups.src[rows].tolist(), groups.dst[rows].tolist()
+    service = groups.service[rows].tolist()
+    scope_of_row = np.concatenate([parties.scope, parties.scope])
+    scope = scope_of_row[groups.order[groups.starts]][rows].tolist() if len(records) else []
+    return {
+        "sensor": [sensor] * len(rows),
+        "src_vm": [parties.names[i] for i in src],
+        "dst_vm": [parties.names[i] for i in dst],
+        "src_tenant": [parties.tenants[i] for i in src],
+        "dst_tenant": [parties.tenants[i] for i in dst],
+        "scope": [SCOPES[i] for i in scope],
+        "protocol": [groups.services[i][0] for i in service],
+        "service": [groups.services[i][1] for i in service],
+    }
+
+
+def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]:
+    """Everything that is a plain sum, with what makes it null."""
+    protocols = [pair[0] for pair in groups.services]
+    is_tcp = np.array([name == protocol_name(TCP) for name in protocols], bool)[groups.service]
+    payload = np.array([name in ("tcp", "udp") for name in protocols], bool)[groups.service]
+    two_sided = np.tile(_two_sided(records), 2)
+    valid = {"any": None, "payload": payload, "tcp": is_tcp, "tcp_both": is_tcp & (groups.sum(two_sided) > 0)}
+    columns = {}
+    for metric in VM_TRAFFIC:
+        if metric.record:
+            rows = rows_of(records, metric.record)
+            if metric.needs == "tcp_both":
+                rows = np.where(two_sided, rows, 0)
+            columns[metric.name] = Column(groups.sum(rows), valid[metric.needs])
+    not_overflow = np.tile(records["flags"] & native.OVERFLOW == 0, 2)
+    columns["flows"] = Column(groups.sum(not_overflow))
+    columns["new_flows"] = Column(groups.sum(np.tile(records["flags"] & native.NEW != 0, 2)))
+    columns["loss_ratio"] = Column(_loss_ratio(columns), is_tcp)
+    return columns
+
+
+def _two_sided(records: native.NumpyArray) -> Mask:
+    both = native.SEEN["c2s"] | native.SEEN["s2c"]
+    result: Mask = (records["flags"] & both == both) & (records["protocol"] == TCP)
+    return result
+
+
+def _loss_ratio(columns: dict[str, Column]) -> Floats:
+    """Lost segments / sent segments; NaN where no data was sent. A DSACK of the last window may come in this one."""
+    upstream = columns["upstream_losses"].values
+    lost = np.maximum(columns["retransmissions"].values - columns["spurious"].values, 0) + upstream
+    sent = columns["data_packets"].values + upstream
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(sent > 0, np.minimum(lost / sent, 1.0), np.nan)
+
+
+def _latencies(snapshot: Snapshot, groups: PairGroups) -> dict[str, Column]:
+    records = snapshot.records
+    count = groups.sum(rows_of(records, "rtt_count"))
+    rtt_min_rows = np.where(rows_of(records, "rtt_count") > 0, rows_of(records, "rtt_min_ns").astype(np.int64), _NEVER)
+    rtt_min = np.where(count > 0, groups.min(rtt_min_rows) / 1e3, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rtt_mean = np.where(count > 0, groups.sum(rows_of(records, "rtt_sum_ns")) / count / 1e3, np.nan)
+    rtt = _quantiles(snapshot, groups, {"rtt_c2s": 0, "rtt_s2c": 1}, (0.5, 0.95, 0.99))
+    response = _quantiles(snapshot, groups, {"response": 0}, (0.95,))
+    return {
+        "handshake_us": Column(_handshakes(records, groups)),
+        "rtt_min_us": Column(rtt_min),
+        "rtt_p50_us": Column(rtt[:, 0]),
+        "rtt_p95_us": Column(rtt[:, 1]),
+        "rtt_p99_us": Column(rtt[:, 2]),
+        "path_rtt_us": Column(rtt[:, 0] + rtt[groups.reverse, 0]),
+        "queueing_us": Column(rtt_mean - rtt_min),
+        "response_p95_us": Column(response[:, 0]),
+    }
+
+
+def _quantiles(
+    snapshot: Snapshot, groups: PairGroups, histograms: dict[str, int], wanted: tuple[float, ...]
+) -> Floats:
+    """Quantiles in us of some histograms, each of which belongs to direction 0 (c2s) or 1 of its record."""
+    bins, records = snapshot.bins, len(snapshot.records)
+    direction = np.full(len(native.HISTOGRAMS), -1, np.int64)
+    for name, index in histograms.items():
+        direction[native.HISTOGRAMS.index(name)] = index
+    direction_of_bin = direction[bins["histogram"]]
+    used = bins[direction_of_bin >= 0]
+    row = used["record"].astype(np.int64) + direction_of_bin[direction_of_bin >= 0] * records
+    group = groups.of_row[row]
+    return merged_quantiles(
+        group, used["bucket"].astype(np.int64), used["count"].astype(np.int64), len(groups), wanted
+    ) / 1e3  # fmt: skip
+
+
+def _handshakes(records: native.NumpyArray, groups: PairGroups) -> Floats:
+    """Mean of whole handshakes, from client to server only; NaN where there was none."""
+    server, client = records["handshake_server_ns"], records["handshake_client_ns"]
+    done = (server != native.ABSENT) & (client != native.ABSENT)
+    nothing = np.zeros(len(records), np.int64)
+    total = groups.sum(np.concatenate([np.where(done, server + client, 0), nothing]))
+    count = groups.sum(np.concatenate([done, nothing]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count > 0, total / count / 1e3, np.nan)
+
+
+def tcp_octets(records: native.NumpyArray) -> tuple[int, int]:
+    """Octets seen and octets unseen of TCP flows that were seen in both directions."""
+    both = records[_two_sided(records)]
+    seen = sum(int(both[f"{direction}_bytes"].sum()) for direction in DIRECTIONS)
+    return seen, sum(int(both[f"{direction}_unseen_bytes"].sum()) for direction in DIRECTIONS)
+
+

@@ -1,0 +1,188 @@
+"""The command line: reads options, runs a command, and turns every expected failure into one line and its status."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from sensor import __version__
+from sensor.config import OPTIONS, Option, build, influx_settings, options_of
+from sensor.errors import INTERRUPTED, SensorError, UsageError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def add_options(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command its rows of ``config.OPTIONS``."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options_of(command)):
+            function = _click_option(option)(function)
+        return function
+
+    return decorate
+
+
+def _click_option(option: Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    shown = f" [default: {option.default}]" if option.default else ""
+    source = f" [environment: {option.env}]" if option.env else ""
+    text = option.help + source + shown
+    if option.flag:
+        return click.option(option.switch, option.name, is_flag=True, help=text)
+    return click.option(option.switch, option.name, metavar=option.metavar, multiple=option.multiple, help=text)
+
+
+config_option = click.option(
+    "--config", "config_file", metavar="FILE", type=click.Path(path_type=Path),
+    help="TOML file; every option is a key of the same name. The command line wins.",
+)  # fmt: skip
+
+
+@click.group(context_settings=CONTEXT, no_args_is_help=True)
+@click.version_option(__version__, prog_name="vmsensor", message="%(prog)s %(version)s")
+def vmsensor() -> None:
+    """Measure VM-to-VM traffic from a mirror port: who talks to whom, throughput, latency, loss."""
+
+
+@vmsensor.command("capture")
+@click.argument("interface")
+@add_options("capture")
+@config_option
+def capture_command(interface: str, config_file: Path | None, **given: Any) -> None:
+    """Measure the traffic that INTERFACE receives, until Ctrl-C, SIGTERM, --duration or --packets."""
+    settings = build("capture", given, config_file)
+    from sensor.live import capture
+
+    capture(settings, interface)
+
+
+@vmsensor.command("read")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@add_options("read")
+@config_option
+def read_command(files: tuple[str, ...], config_file: Path | None, **given: Any) -> None:
+    """Measure capture files (pcap, pcapng, gzipped ones; - for standard input), in order of their first packets."""
+    settings = build("read", given, config_file)
+    from sensor.runner import read_files
+
+    with _progress(files) as advance, _stop_on_terminate() as stop:
+        read_files(settings, list(files), advance, stop)
+
+
+@vmsensor.command("interfaces")
+def interfaces_command() -> None:
+    """List the interfaces that can be captured on."""
+    from sensor.nic import interfaces
+
+    for interface in interfaces():
+        click.echo(f"{interface.name:<16} {interface.state:<8} {interface.mac or '-':<18} mtu {interface.mtu}")
+
+
+@vmsensor.command("show")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--top", default=15, show_default=True, metavar="COUNT", help="How many VM pairs to list.")
+def show_command(directory: Path, top: int) -> None:
+    """Summarise the windows kept in the store DIR."""
+    from sensor.show import show
+
+    show(directory, top)
+
+
+def _influx_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed([option for option in OPTIONS if option.name.startswith("influx_")]):
+        function = _click_option(option)(function)
+    return function
+
+
+@vmsensor.command("push")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@_influx_options
+@config_option
+def push_command(directory: Path, config_file: Path | None, **given: Any) -> None:
+    """Send the windows kept in the store DIR to InfluxDB; those that it has already are not sent again."""
+    settings = build("read", {**given, "to": ("none",)}, config_file).influx
+    if settings is None:
+        raise UsageError("push needs a server: give --influx-url, or set INFLUXDB_V2_URL")
+    from sensor.sinks.delivery import push
+
+    sent = push(directory, settings)
+    click.echo(f"{sent.windows} windows, {sent.lines} points sent to {settings.url}")
+
+
+@contextlib.contextmanager
+def _progress(files: tuple[str, ...]) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar over the files' octets, on a terminal only."""
+    sizes = [os.path.getsize(path) for path in files if os.path.isfile(path)]
+    if not sys.stderr.isatty() or len(sizes) < len(files):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    bar = Progress(
+        "reading", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    )
+    with bar:
+        task = bar.add_task("", total=sum(sizes))
+        yield lambda octets: bar.advance(task, octets)
+
+
+class Interrupted(SensorError):
+    """Ctrl-C or SIGTERM ended the command early."""
+
+    exit_status = INTERRUPTED
+
+
+@contextlib.contextmanager
+def _stop_on_terminate() -> Iterator[Callable[[], bool]]:
+    """True after SIGINT or SIGTERM: what has been read so far is still written, then the command ends as interrupted."""
+    asked: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda received, _: asked.append(received)) for number in numbers}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Interrupted("interrupted; the packets read so far are counted")
+
+
+def fail(error: SensorError) -> NoReturn:
+    """Say what failed and end with its status."""
+    click.echo(f"vmsensor: {error}", err=True)
+    sys.exit(error.exit_status)
+
+
+def main() -> None:
+    """Entry point."""
+    logging.basicConfig(format="vmsensor: %(message)s", level=logging.WARNING)
+    try:
+        vmsensor.main(standalone_mode=False)
+    except SensorError as error:
+        fail(error)
+    except click.exceptions.Exit as asked:
+        sys.exit(asked.exit_code)
+    except click.Abort:
+        fail(Interrupted("interrupted"))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of standard output has had enough; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        fail(Interrupted("interrupted"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""Options of ``capture`` and ``read``: one row each, from which the command line, the configuration file and the
+documentation follow. All validation happens here; what comes out is frozen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sensor.errors import InputError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from sensor.sinks.influx import InfluxSettings
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+BOTH = ("capture", "read")
+SECOND_NS = 1_000_000_000
+_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3600 * SECOND_NS,
+             "d": 86400 * SECOND_NS}  # fmt: skip
+_SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def parse_duration(text: str) -> int:
+    """``"10s"``, ``"500ms"``, ``"1.5m"`` or plain seconds, in ns."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h|d)?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration; write for example 10s, 500ms, 5m or 2h")
+    ns = round(float(match[1]) * _UNITS_NS[match[2] or "s"])
+    if not 0 < ns < 2**62:
+        raise ValueError(f"{text!r} is out of range; a duration is above zero and below 146 years")
+    return ns
+
+
+def parse_size(text: str) -> int:
+    """``"64MiB"``, ``"2GB"`` or plain bytes."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]i?B|B)?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no size; write for example 64MiB")
+    return int(match[1]) * _SIZES[match[2] or ""]
+
+
+def parse_count(text: str) -> int:
+    """A whole number above zero; underscores may group the digits."""
+    if not re.fullmatch(r"\d[\d_]*", text.strip()) or not int(text):
+        raise ValueError(f"{text!r} is no whole number above zero")
+    return int(text)
+
+
+def parse_network(text: str) -> Network:
+    """An address prefix, such as ``10.0.0.0/8``."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address prefix; write for example 10.0.0.0/8 or fd00::/8") from None
+
+
+def parse_sink(text: str) -> tuple[str, str]:
+    """``kind`` or ``kind:target``."""
+    kind, _, target = text.partition(":")
+    kinds = {"store": "a directory, or nothing for --store's", "influx": "nothing", "json": "a path or -",
+             "table": "nothing", "none": "nothing"}  # fmt: skip
+    if kind not in kinds:
+        raise ValueError(f"{text!r} is no sink; choose from {', '.join(kinds)}")
+    if (kind == "json") != bool(target) and kind != "store":
+        raise ValueError(f"{text!r}: the sink {kind} takes {kinds[kind]} after the colon")
+    return kind, target
+
+
+def parse_direction(text: str) -> str:
+    """Which packets of the interface are looked at."""
+    if text not in ("in", "both"):
+        raise ValueError(f"{text!r} is no direction; choose in or both")
+    return text
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. ``name`` is its TOML key; the command line writes it with dashes.
+
+    ``parse`` makes a value of its text and raises ValueError with what is wrong. A ``flag`` takes no value.
+    """
+
+    name: str
+    help: str
+    parse: Callable[[str], Any] = str
+    default: str | None = None
+    metavar: str = "TEXT"
+    commands: tuple[str, ...] = BOTH
+    multiple: bool = False
+    flag: bool = False
+    env: str | None = None
+
+    @property
+    def switch(self) -> str:
+        """The option as the command line writes it."""
+        return "--" + self.name.replace("_", "-")
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("filter", "BPF expression; only packets that match are looked at.", metavar="BPF"),
+    Option("window", "Length of a window; windows start at multiples of it.", parse_duration, "10s", "DURATION"),
+    Option("snaplen", "Octets kept of each packet; headers are enough.", parse_count, "256", "OCTETS", ("capture",)),
+    Option("max_flows", "Most flows held at a time; memory is bounded by it.", parse_count, "1000000", "COUNT"),
+    Option("idle_timeout", "A flow that is silent for so long has ended.", parse_duration, "60s", "DURATION"),
+    Option("tcp_idle_timeout", "The same for an established TCP connection.", parse_duration, "5m", "DURATION"),
+    Option("active_timeout", "A longer flow is reported in parts in --flows.", parse_duration, "30m", "DURATION"),
+    Option("no_vlan_key", "Do not tell flows apart by VLAN: for mirrors that see both sides of a router.", flag=True),
+    Option("monitored", "Prefix whose addresses are VMs; others are 'external'. Repeatable. "
+           "Default: the private ranges.", parse_network, None, "PREFIX", multiple=True),
+    Option("flows", "Write each finished flow as a JSON line to PATH, - for standard output.", metavar="PATH"),
+    Option("to", "Where windows go: store[:DIR], influx, json:PATH, table, none. Repeatable. "
+           "Default: store and table.", parse_sink, None, "SINK", multiple=True),
+    Option("store", "Directory of the local store.", Path, "vmsensor-data", "DIR"),
+    Option("sensor_name", "Name of this sensor in every point. Default: the host's name.", metavar="NAME"),
+    Option("influx_url", "InfluxDB's address.", metavar="URL", env="INFLUXDB_V2_URL"),
+    Option("influx_org", "InfluxDB's organisation (2.x).", metavar="NAME", env="INFLUXDB_V2_ORG"),
+    Option("influx_bucket", "Bucket (2.x) or database (1.x).", default="vmsensor", metavar="NAME"),
+    Option("influx_token_file", "File that holds the token and nothing else; without it, INFLUXDB_V2_TOKEN.", Path,
+           metavar="PATH"),
+    Option("influx_ca_file", "Certificate authority for InfluxDB's TLS.", Path, metavar="PATH"),
+    Option("influx_no_verify", "Do not verify InfluxDB's TLS certificate.", flag=True),
+    Option("duration", "Stop after so long.", parse_duration, None, "DURATION", ("capture",)),
+    Option("packets", "Stop after so many packets.", parse_count, None, "COUNT", ("capture",)),
+    Option("buffer_size", "Kernel buffer for bursts.", parse_size, "64MiB", "SIZE", ("capture",)),
+    Option("direction", "Packets that the interface receives (in: a mirror port) or also those it sends (both).",
+           parse_direction, "in", "in|both", ("capture",)),
+    Option("no_promiscuous", "Do not put the interface into promiscuous mode.", flag=True, commands=("capture",)),
+)  # fmt: skip
+
+PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(prefix)
+    for prefix in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",  # RFC 1918
+        "100.64.0.0/10",  # RFC 6598
+        "169.254.0.0/16", "fe80::/10",  # link-local: RFC 3927, RFC 4291
+        "fc00::/7",  # RFC 4193
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``capture`` and ``read`` need, validated. Durations in ns."""
+
+    filter: str | None
+    window: int
+    snaplen: int | None
+    max_flows: int
+    idle_timeout: int
+    tcp_idle_timeout: int
+    active_timeout: int
+    vlan_in_key: bool
+    monitored: tuple[Network, ...]
+    flows: str | None
+    sinks: tuple[tuple[str, str], ...]
+    store: Path
+    sensor_name: str
+    influx: InfluxSettings | None
+    duration: int | None = None
+    packets: int | None = None
+    buffer_size: int = 64 * 2**20
+    direction: str = "in"
+    promiscuous: bool = True
+
+
+def options_of(command: str) -> list[Option]:
+    """The options that ``command`` takes."""
+    return [option for option in OPTIONS if command in option.commands]
+
+
+def load_file(path: Path, command: str) -> dict[str, Any]:
+    """The option values of a configuration file, each as the command line would give it."""
+    try:
+        with path.open("rb") as file:
+            given = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the configuration file: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    return {key: value for key, value in given.items() if command in _known(key, path).commands and _check(key, value, path)}
+
+
+def _known(key: str, path: Path) -> Option:
+    names = {option.name: option for option in OPTIONS}
+    if key not in names:
+        near = difflib.get_close_matches(key, names, 1)
+        raise UsageError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return names[key]
+
+
+def _check(key: str, value: object, path: Path) -> bool:
+    option = _known(key, path)
+    if option.flag and not isinstance(value, bool):
+        raise UsageError(f"{path}: {key} takes true or false")
+    if option.multiple and not isinstance(value, list):
+        raise UsageError(f"{path}: {key} takes a list, for example {key} = [...]")
+    if not option.flag and not option.multiple and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
+        raise UsageError(f"{path}: {key} takes a string or a number")
+    return True
+
+
+def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> Settings:
+    """Settings from the command line's values, then the configuration file, the environment and the defaults."""
+    from_file = load_file(file, command) if file else {}
+    value = {o.name: _value(o, given, from_file, file) for o in options_of(command)}
+    influx = influx_settings(value)
+    sinks = tuple(value["to"] or (("store", ""), ("table", "")))
+    if influx is None and any(kind == "influx" for kind, _ in sinks):
+        raise UsageError("--to influx needs a server: give --influx-url, or set INFLUXDB_V2_URL")
+    if len(sinks) > 1 and ("none", "") in sinks:
+        raise UsageError("--to none means no other sink; leave it out or leave out the others")
+    live = {name: value[name] for name in ("duration", "packets", "buffer_size", "direction") if command == "capture"}
+    return Settings(
+        filter=value["filter"],
+        window=value["window"],
+        snaplen=value.get("snaplen"),
+        max_flows=value["max_flows"],
+        idle_timeout=value["idle_timeout"],
+        tcp_idle_timeout=value["tcp_idle_timeout"],
+        active_timeout=value["active_timeout"],
+        vlan_in_key=not value["no_vlan_key"],
+        monitored=tuple(value["monitored"]) or PRIVATE_NETWORKS,
+        flows=value["flows"],
+        sinks=sinks,
+        store=value["store"],
+        sensor_name=value["sensor_name"] or platform.node() or "vmsensor",
+        influx=influx,
+        promiscuous=not value.get("no_promiscuous"),
+        **live,
+    )
+
+
+def _value(option: Option, given: Mapping[str, Any], from_file: Mapping[str, Any], file: Path | None) -> Any:
+    raw, where = given.get(option.name), option.switch
+    if not raw and option.name in from_file:
+        raw, where = from_file[option.name], f"{option.name} in {file}"
+    if not raw and option.env and os.environ.get(option.env):
+        raw, where = os.environ[option.env], option.env
+    if option.flag:
+        return bool(raw)
+    try:
+        if option.multiple:
+            return [option.parse(str(item)) for item in raw or ()]
+        return option.parse(str(raw)) if raw else option.default and option.parse(option.default)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def influx_settings(value: Mapping[str, Any]) -> InfluxSettings | None:
+    """The server to write to; None when no URL was given."""
+    from sensor.sinks.influx import InfluxSettings  # here, because its HTTP client doubles the start-up time
+
+    if not value["influx_url"]:
+        return None
+    return InfluxSettings(
+        url=value["influx_url"],
+        bucket=value["influx_bucket"],
+        org=value["influx_org"] or "",
+        token=read_token(value["influx_token_file"]),
+        ca_file=str(value["influx_ca_file"]) if value["influx_ca_file"] else None,
+        verify=not value["influx_no_verify"],
+    )
+
+
+def read_token(path: Path | None) -> str:
+    """The token from its file, else from the environment; empty when there is none."""
+    if path is None:
+        return os.environ.get("INFLUXDB_V2_TOKEN", "").strip()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise UsageError(f"{path}: the token file can be read by others; run: chmod 600 {path}")
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the token file: {error.strerror}") from None

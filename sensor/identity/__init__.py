@@ -1,0 +1,3 @@
+"""From addresses to names: which VM, which tenant, and what crossed which border."""
+
+from __future__ import annotations

@@ -1,0 +1,179 @@
+"""THE metric table: every number that users see, its unit, what it means, how it reduces, when it is null.
+
+Flow records, points, the summary and the documentation follow from these rows. To add a metric of a direction: one
+line in ``vms_half_t``, one increment in C, one row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reduce = Literal["sum", "min", "max", "mean", "quantile", "ratio", "count", "rate"]
+Needs = Literal["any", "payload", "tcp", "tcp_sent", "tcp_both", "samples"]
+
+NEEDS: dict[Needs, str] = {
+    "any": "always there",
+    "payload": "null unless TCP or UDP",
+    "tcp": "null unless TCP",
+    "tcp_sent": "null unless TCP, and unless this direction was seen",
+    "tcp_both": "null unless TCP, and unless both directions were seen",
+    "samples": "null when there was nothing to measure",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number.
+
+    ``record`` is the field of ``vms_half_t`` that it sums, where it is that simple. ``needs`` says when it is null.
+    """
+
+    name: str
+    unit: str
+    help: str
+    reduce: Reduce = "sum"
+    needs: Needs = "any"
+    record: str | None = None
+
+
+DIRECTION: tuple[Metric, ...] = (
+    Metric("packets", "packets", "Packets, mirror duplicates excluded.", record="packets"),
+    Metric("bytes", "octets", "Octets of the innermost IP packets (IPFIX octetDeltaCount).", record="bytes"),
+    Metric("payload_bytes", "octets", "TCP or UDP payload.", needs="payload", record="payload_bytes"),
+    Metric("data_packets", "packets", "Packets that carry payload; a super-packet counts as its segments, a probe "
+           "as none.", needs="payload", record="data_packets"),
+    Metric("mirror_duplicates", "packets", "Copies that the mirror delivered again, counted nowhere else.",
+           record="mirror_duplicates"),
+    Metric("retransmissions", "segments", "Segments whose bytes had passed the tap before: lost behind it, or sent "
+           "again needlessly.", needs="tcp_sent", record="retransmissions"),
+    Metric("spurious", "segments", "Of those, the needless: ACKed when resent, or named by a DSACK (RFC 2883).",
+           needs="tcp_both", record="spurious"),
+    Metric("upstream_losses", "segments", "Segments that filled a hole late: lost before the tap, seen only as the "
+           "resend.", needs="tcp_sent", record="upstream_losses"),
+    Metric("reordered", "segments", "Segments that filled a hole sooner than a resend can come: no loss.",
+           needs="tcp_sent", record="reordered"),
+    Metric("unseen_bytes", "octets", "ACKed by the receiver, never seen at the tap: lost by the mirror.",
+           needs="tcp_both", record="unseen_bytes"),
+    Metric("zero_windows", "packets", "Packets in which this side closed its receive window.", needs="tcp_sent",
+           record="zero_windows"),
+    Metric("keepalives", "packets", "Keep-alive probes (RFC 9293 section 3.8.4).", needs="tcp_sent",
+           record="keepalives"),
+    Metric("window_probes", "packets", "Probes of a closed window (RFC 9293 section 3.8.6.1).", needs="tcp_sent",
+           record="window_probes"),
+    Metric("unknown_causes", "segments", "Old segments whose cause could not be told: too many holes at a time, or "
+           "far out of the window.", needs="tcp_sent", record="unknown_causes"),
+    Metric("loss_ratio", "ratio", "(retransmissions - spurious + upstream_losses) / (data_packets + "
+           "upstream_losses).", "ratio", "samples"),
+    Metric("rtt_count", "samples", "RTT samples: data to the ACK of exactly its end, with Karn's rule.",
+           needs="tcp_both", record="rtt_count"),
+    Metric("rtt_min_us", "us", "Shortest time tap -> receiver of this direction -> tap.", "min", "samples"),
+    Metric("rtt_avg_us", "us", "Mean of the same.", "mean", "samples"),
+    Metric("rtt_max_us", "us", "Longest of the same.", "max", "samples"),
+)  # fmt: skip
+"""Per direction of a flow record, with the prefix ``c2s_`` or ``s2c_``."""
+
+FLOW: tuple[Metric, ...] = (
+    Metric("handshake_server_us", "us", "SYN to SYN-ACK at the tap; null when the SYN was resent.", "mean", "samples"),
+    Metric("handshake_client_us", "us", "SYN-ACK to ACK at the tap; null when the SYN-ACK was resent.", "mean",
+           "samples"),
+    Metric("response_time_count", "samples", "Answers to requests.", needs="payload"),
+    Metric("response_time_avg_us", "us", "Last byte of a request to first byte of its answer: mean.", "mean",
+           "samples"),
+    Metric("response_time_max_us", "us", "The longest of these.", "max", "samples"),
+)  # fmt: skip
+"""Of a flow record as a whole."""
+
+VM_TRAFFIC: tuple[Metric, ...] = (
+    Metric("bytes", "octets", "Octets of the innermost IP packets from src_vm to dst_vm.", record="bytes"),
+    Metric("packets", "packets", "Packets, mirror duplicates excluded.", record="packets"),
+    Metric("throughput_bps", "bit/s", "bytes x 8 / length of the window.", "rate"),
+    Metric("flows", "flows", "Flows with traffic between the two in this window, either way.", "count"),
+    Metric("new_flows", "flows", "Of those, begun in this window.", "count"),
+    Metric("handshake_us", "us", "Mean of both halves of the handshakes completed in this window.", "mean",
+           "samples"),
+    Metric("rtt_min_us", "us", "Shortest RTT tap -> dst_vm -> tap: the base, the service part of the latency.",
+           "min", "samples"),
+    Metric("rtt_p50_us", "us", "Median of the same, from a histogram with at most 3.2 % error.", "quantile",
+           "samples"),
+    Metric("rtt_p95_us", "us", "95th percentile of the same.", "quantile", "samples"),
+    Metric("rtt_p99_us", "us", "99th percentile of the same.", "quantile", "samples"),
+    Metric("path_rtt_us", "us", "rtt_p50_us of both directions, added: the whole path.", "quantile", "samples"),
+    Metric("queueing_us", "us", "Mean RTT minus rtt_min_us: the waiting part of the latency.", "mean", "samples"),
+    Metric("response_p95_us", "us", "95th percentile of dst_vm's time from request to answer.", "quantile",
+           "samples"),
+    Metric("data_packets", "packets", "Packets that carry payload.", needs="payload", record="data_packets"),
+    Metric("retransmissions", "segments", "Segments seen before.", needs="tcp", record="retransmissions"),
+    Metric("spurious", "segments", "Of those, the needless.", needs="tcp", record="spurious"),
+    Metric("upstream_losses", "segments", "Segments lost before the tap, seen only as the resend.", needs="tcp",
+           record="upstream_losses"),
+    Metric("reordered", "segments", "Segments that came out of order without loss.", needs="tcp",
+           record="reordered"),
+    Metric("loss_ratio", "ratio", "(retransmissions - spurious + upstream_losses) / (data_packets + "
+           "upstream_losses), of the sums.", "ratio", "samples"),
+    Metric("mirror_duplicates", "packets", "Copies that the mirror delivered again.", record="mirror_duplicates"),
+    Metric("unseen_bytes", "octets", "ACKed, but lost by the mirror; of flows seen in both directions.",
+           needs="tcp_both", record="unseen_bytes"),
+    Metric("zero_windows", "packets", "Packets in which src_vm closed its receive window.", needs="tcp",
+           record="zero_windows"),
+)  # fmt: skip
+"""Fields of measurement ``vm_traffic``: one point per direction of a VM pair, protocol and service, and window."""
+
+FLOW_TOP: tuple[Metric, ...] = (
+    Metric("client_ip", "", "Address of the client."),
+    Metric("client_port", "", "Its port; null where there is none."),
+    Metric("server_ip", "", "Address of the server."),
+    Metric("server_port", "", "Its port; null where there is none."),
+    Metric("protocol", "", "As in the flow record."),
+    Metric("client_vm", "", "Name of the client's VM."),
+    Metric("server_vm", "", "Name of the server's VM."),
+    Metric("c2s_bytes", "octets", "From client to server in this window."),
+    Metric("s2c_bytes", "octets", "From server to client in this window."),
+    Metric("c2s_packets", "packets", "From client to server in this window."),
+    Metric("s2c_packets", "packets", "From server to client in this window."),
+)
+"""Fields of measurement ``flow_top``: the flows with most octets in a window; tag ``rank`` counts from 1."""
+
+SENSOR: tuple[Metric, ...] = (
+    Metric("received", "packets", "Packets that reached the table. The sum of all fate_ fields."),
+    Metric("dropped_kernel", "packets", "Dropped for want of room in the kernel's buffer (libpcap ps_drop).",
+           needs="samples"),
+    Metric("dropped_nic", "packets", "Dropped by the NIC or its driver, by the interface's counters.",
+           needs="samples"),
+    Metric("fate_flow", "packets", "Counted in a flow."),
+    Metric("fate_overflow", "packets", "Counted in the overflow entry: the table was full of busy flows."),
+    Metric("fate_arp", "packets", "ARP and RARP."),
+    Metric("fate_not_ip", "packets", "Well-formed frames of another network protocol."),
+    Metric("fate_unknown_link", "packets", "Of a link type that is not decoded."),
+    Metric("fate_short_link", "packets", "End inside the link-layer headers."),
+    Metric("fate_short_ip", "packets", "End inside the IP header or its extension headers."),
+    Metric("fate_short_transport", "packets", "End before the ports."),
+    Metric("fate_bad_version", "packets", "IP version field contradicts the layer below."),
+    Metric("fate_bad_length", "packets", "IP header length or total length impossible."),
+    Metric("ip_bytes", "octets", "Octets of all innermost IP packets: the sum over vm_traffic.bytes."),
+    Metric("flows", "flows", "Flows with traffic in this window."),
+    Metric("flows_started", "flows", "Flows begun in this window."),
+    Metric("flows_evicted", "flows", "Removed while alive because the table was full."),
+    Metric("records_folded", "flows", "Ended flows whose part of the window is only in 'other'."),
+    Metric("fragments", "packets", "IP fragments."),
+    Metric("orphan_fragments", "packets", "Later fragments whose first was not seen: in a flow without ports."),
+    Metric("nested_too_deep", "packets", "More tunnels inside one another than are decoded."),
+    Metric("short_tcp", "packets", "In their flow, but without a whole TCP header."),
+    Metric("time_backwards", "packets", "Older than one before them: counted in the open window."),
+    Metric("samples_unbinned", "samples", "Latency samples that are in means but not in percentiles."),
+    Metric("scoreboards_missing", "segments", "TCP segments whose cause could not be followed for want of memory."),
+    Metric("mirror_duplicate_ratio", "ratio", "Mirror duplicates / packets received.", "ratio", "samples"),
+    Metric("unseen_ratio", "ratio", "unseen_bytes / (TCP octets + unseen_bytes), of flows seen in both directions.",
+           "ratio", "samples"),
+)  # fmt: skip
+"""Fields of measurement ``sensor``: one point a window."""
+
+MEASUREMENTS: dict[str, tuple[tuple[str, ...], tuple[Metric, ...]]] = {
+    "vm_traffic": (
+        ("sensor", "src_vm", "dst_vm", "src_tenant", "dst_tenant", "scope", "protocol", "service"),
+        VM_TRAFFIC,
+    ),
+    "flow_top": (("sensor", "rank"), FLOW_TOP),
+    "sensor": (("sensor", "interface"), SENSOR),
+}
+"""Tags and fields of each measurement that is written."""

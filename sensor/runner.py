@@ -1,0 +1,183 @@
+"""Wires it all: a worker's messages go through analysis to the sinks; everything is stopped in reverse order."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from sensor.analysis.report import Reporter
+from sensor.config import Settings
+from sensor.errors import SensorError
+from sensor.native import FlowTable, TableOptions
+from sensor.sinks import Sink
+from sensor.sinks.flowlines import FlowWriter
+from sensor.window import Counters, Snapshot
+from sensor.worker import Done, Finished, Message, Worker
+
+
+def table_options(settings: Settings) -> TableOptions:
+    """How the flow table behaves under these settings."""
+    return TableOptions(
+        window_ns=settings.window,
+        max_flows=settings.max_flows,
+        idle_timeout_ns=settings.idle_timeout,
+        tcp_idle_timeout_ns=settings.tcp_idle_timeout,
+        active_timeout_ns=settings.active_timeout,
+        vlan_in_key=settings.vlan_in_key,
+        keep_finished=settings.flows is not None,
+    )
+
+
+def make_sinks(settings: Settings) -> list[Sink]:
+    """The sinks that were asked for; nothing is opened yet."""
+    sinks: list[Sink] = []
+    for kind, target in settings.sinks:
+        if kind == "store":
+            from sensor.sinks.spool import SpoolSink
+
+            sinks.append(SpoolSink(target or settings.store))
+        elif kind == "influx" and settings.influx:
+            from sensor.sinks.delivery import InfluxSink
+            from sensor.sinks.spool import SpoolSink
+
+            sinks.append(InfluxSink(SpoolSink(settings.store), settings.influx))
+        elif kind == "json":
+            from sensor.sinks.jsonlines import JsonLinesSink
+
+            sinks.append(JsonLinesSink(target))
+        elif kind == "table":
+            from sensor.sinks.table import TableSink
+
+            sinks.append(TableSink(lambda: kept_where(settings)))
+    return sinks
+
+
+def kept_where(settings: Settings) -> Iterator[str]:
+    """Where the results are, a line each."""
+    for kind, target in settings.sinks:
+        if kind == "store":
+            directory = target or settings.store
+            yield f"Windows are kept in {directory}; look again with: vmsensor show {directory}"
+        elif kind == "influx" and settings.influx:
+            yield f"Windows go to {settings.influx.url}, bucket {settings.influx.bucket}, by way of {settings.store}"
+        elif kind == "json" and target != "-":
+            yield f"Points are in {target}"
+    if settings.flows not in (None, "-"):
+        yield f"Flow records are in {settings.flows}"
+
+
+class Pipeline:
+    """The Python half of the house: snapshot -> identity -> analysis -> sinks, and finished flows to their file.
+
+    A sink that fails is set aside and the others go on; its failure is raised at the end. Use as a context manager.
+    """
+
+    def __init__(self, settings: Settings, interface: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
+        self.totals: Counters | None = None
+        self._reporter = Reporter(settings.sensor_name, interface, settings.monitored)
+        self._sinks = [wrap(sink) for sink in make_sinks(settings)]
+        self._flows = FlowWriter(settings.flows, settings.monitored) if settings.flows else None
+        self._failures: list[SensorError] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Pipeline:
+        """Open every sink; when one cannot be opened, close those that are open."""
+        with ExitStack() as stack:
+            if self._flows:
+                self._flows.open()
+                stack.callback(self._flows.close)
+            for sink in self._sinks:
+                sink.open()
+                stack.callback(self._close, sink)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the sinks, the last one first."""
+        self._stack.close()
+
+    def take(self, message: Message) -> None:
+        """Handle one message of a worker."""
+        if isinstance(message, Snapshot):
+            self._take_window(message)
+        elif isinstance(message, Finished):
+            self._take_flows(message)
+        elif isinstance(message, Done):
+            self.totals = message.counters
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong in a sink first; say the rest."""
+        for failure in self._failures[1:]:
+            print(f"vmsensor: {failure}", file=sys.stderr)
+        if self._failures:
+            raise self._failures[0]
+
+    def _take_window(self, snapshot: Snapshot) -> None:
+        if not self._sinks:
+            return
+        report = self._reporter.report(snapshot)
+        for sink in list(self._sinks):
+            try:
+                sink.write(report)
+            except SensorError as failure:
+                self._set_aside(sink, failure)
+
+    def _take_flows(self, message: Finished) -> None:
+        if self._flows is None:
+            return
+        try:
+            self._flows.write(message.records)
+        except SensorError as failure:
+            self._failures.append(failure)
+            self._flows = None
+
+    def _set_aside(self, sink: Sink, failure: SensorError) -> None:
+        self._failures.append(failure)
+        self._sinks.remove(sink)
+
+    def _close(self, sink: Sink) -> None:
+        try:
+            sink.close()
+        except SensorError as failure:
+            if failure not in self._failures:
+                self._failures.append(failure)
+
+
+def read_files(
+    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Callable[[], bool]
+) -> Counters:
+    """``vmsensor read``: capture files through the worker, in this process. Returns the run's counters.
+
+    Raises the first failure of a sink, else the damage of a file, when everything else has been reported.
+    """
+    from sensor.sources import FileSource, first_timestamp
+
+    ordered = sorted(paths, key=first_timestamp) if len(paths) > 1 else paths
+    source = FileSource(ordered, settings.filter, progress)
+    table = FlowTable(table_options(settings))
+    with contextlib.closing(source):
+        source.open(table)
+        with Pipeline(settings, ",".join(ordered) if len(ordered) == 1 else f"{len(ordered)} files") as pipeline:
+            Worker(source, table, pipeline.take, stop).run()
+    print(totals_line(pipeline.totals or Counters()), file=sys.stderr)
+    pipeline.raise_failure()
+    if source.damage:
+        raise source.damage
+    return pipeline.totals or Counters()
+
+
+def totals_line(counters: Counters) -> str:
+    """Where every packet went, in one line that adds up."""
+    fates = [f"{counters.fates.get('flow', 0)} in flows", f"{counters.fates.get('overflow', 0)} overflow"]
+    fates += [f"{n} {name}" for name, n in counters.fates.items() if n and name not in ("flow", "overflow")]
+    lost = f"dropped by kernel {_known(counters.dropped_kernel)}, by NIC {_known(counters.dropped_nic)}"
+    unread = f", unread {counters.unread}" if counters.unread else ""
+    return f"received {counters.received} = {' + '.join(fates)}; {lost}{unread}"
+
+
+def _known(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+

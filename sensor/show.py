@@ -1,0 +1,70 @@
+"""``vmsensor show``: the summary of a store, from the points in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from sensor.errors import DamagedInputError
+from sensor.sinks.blocks import Block, read_blocks
+from sensor.sinks.lineprotocol import Point, decode
+from sensor.summary import Summary, print_summary
+from sensor.window import Column, Report, Table
+
+
+def show(directory: Path, top: int) -> None:
+    """Print the summary. Raises DamagedInputError at the end when part of the store could not be read."""
+    from rich.console import Console
+
+    summary, damaged = summarise(directory)
+    print_summary(summary, Console(), [f"From {directory}; send it on with: vmsensor push {directory}"], top)
+    if damaged:
+        raise DamagedInputError(f"{directory}: {damaged[0]}; everything else is in the summary")
+
+
+def summarise(directory: Path) -> tuple[Summary, list[str]]:
+    """The summary of a store's windows, and what is damaged in it.
+
+    A window that was written more than once (a file read twice) counts as InfluxDB would keep it: of the points with
+    the same series and time the last one.
+    """
+    blocks: dict[tuple[int, int], list[Block]] = defaultdict(list)
+    damaged = []
+    for block in read_blocks(directory):
+        if block.damage:
+            damaged.append(block.damage)
+        else:
+            blocks[block.start_ns, block.end_ns].append(block)
+    summary = Summary()
+    for (start_ns, end_ns), same in sorted(blocks.items(), key=lambda item: item[0]):
+        points = {(p.measurement, tuple(p.tags.items()), p.time_ns): p for block in same for p in decode(block.data)}
+        summary.add_report(Report(start_ns, end_ns, start_ns, tables_of(points.values())))
+    return summary, damaged
+
+
+def tables_of(points: Iterable[Point]) -> list[Table]:
+    """Points put together into one table a measurement; what a point does not have is null."""
+    grouped: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        grouped[point.measurement].append(point)
+    return [_table(measurement, same) for measurement, same in grouped.items()]
+
+
+def _table(measurement: str, points: list[Point]) -> Table:
+    tags = sorted({tag for point in points for tag in point.tags})
+    fields = sorted({name for point in points for name, value in point.fields.items() if not isinstance(value, str)})
+    return Table(
+        measurement,
+        len(points),
+        {tag: [point.tags.get(tag, "") for point in points] for tag in tags},
+        {name: _column([point.fields.get(name) for point in points]) for name in fields},
+    )
+
+
+def _column(values: list[object]) -> Column:
+    valid = np.array([value is not None for value in values], bool)
+    return Column(np.array([0 if value is None else value for value in values]), valid)
+

@@ -1,0 +1,100 @@
+"""Reports as JSON lines: one object a point, for jq and for programs that want the numbers without a database."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from sensor.errors import OutputError
+from sensor.sinks.columns import present
+from sensor.window import Column, Report, Table
+
+
+class JsonLinesSink:
+    """Writes to a file, replacing it, or to standard output for ``-``; flushes after each window."""
+
+    name = "json"
+
+    def __init__(self, path: str | Path) -> None:
+        self._to_stdout = str(path) == "-"
+        self._where = "standard output" if self._to_stdout else str(path)
+        self._file: IO[bytes] | None = None
+
+    def open(self) -> None:
+        """Create the file."""
+        try:
+            self._file = sys.stdout.buffer if self._to_stdout else open(self._where, "wb")  # noqa: SIM115 - until close
+        except OSError as error:
+            raise self._error(error) from None
+
+    def write(self, report: Report) -> None:
+        """Write every point of the window."""
+        if self._file is None:
+            raise OutputError(f"{self._where}: closed after an earlier failure")
+        try:
+            self._file.write("".join(_lines(report)).encode())
+            self._file.flush()
+        except OSError as error:
+            self._abandon(self._file)
+            raise self._error(error) from None
+
+    def close(self) -> None:
+        """Close the file; standard output stays open for others."""
+        file, self._file = self._file, None
+        if file is not None and not self._to_stdout:
+            file.close()
+
+    def _abandon(self, file: IO[bytes]) -> None:
+        """Get rid of what the buffer still holds, or it would fail once more when the interpreter exits."""
+        self._file = None
+        if self._to_stdout:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, file.fileno())
+            os.close(nowhere)
+        else:
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _error(self, error: OSError) -> OutputError:
+        if isinstance(error, BrokenPipeError):
+            return OutputError(f"{self._where}: its reader has ended; the remaining windows are not written")
+        return OutputError(f"{self._where}: cannot write: {error.strerror}; make room or choose another place")
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for table in report.tables:
+        tags = _rows(table.tags, table.rows)
+        fields = _rows({key: _values(column) for key, column in table.fields.items()}, table.rows)
+        for tag_set, field_set in zip(tags, fields, strict=True):
+            yield _line(report, table, tag_set, field_set)
+
+
+def _line(report: Report, table: Table, tags: dict[str, object], fields: dict[str, object]) -> str:
+    point = {
+        "measurement": table.measurement,
+        "time_ns": report.time_ns,
+        "start_ns": report.start_ns,
+        "end_ns": report.end_ns,
+        "partial": report.partial,
+        "tags": {key: value for key, value in tags.items() if value},
+        "fields": fields,
+    }
+    return json.dumps(point, allow_nan=False) + "\n"
+
+
+def _rows(columns: dict[str, list[object]] | dict[str, list[str]], rows: int) -> Iterator[dict[str, object]]:
+    """Columns turned into one dict a row."""
+    if not columns:
+        return iter([{} for _ in range(rows)])
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def _values(column: Column) -> list[object]:
+    """Python values; None where nothing was measured."""
+    values = column.values.tolist()
+    return [value if here else None for value, here in zip(values, present(column).tolist(), strict=True)]

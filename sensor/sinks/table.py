@@ -1,0 +1,35 @@
+"""The summary on the terminal, printed when the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sensor.errors import OutputError
+from sensor.summary import Summary, print_summary
+from sensor.window import Report
+
+
+class TableSink:
+    """Adds up what it is given and prints it at the end; ``where`` then says where the results are kept."""
+
+    name = "table"
+
+    def __init__(self, where: Callable[[], Iterable[str]] = lambda: ()) -> None:
+        self._summary = Summary()
+        self._where = where
+
+    def open(self) -> None:
+        """Nothing to claim."""
+
+    def write(self, report: Report) -> None:
+        """Add one window."""
+        self._summary.add_report(report)
+
+    def close(self) -> None:
+        """Print."""
+        from rich.console import Console  # here, because a run without a table need not load it
+
+        try:
+            print_summary(self._summary, Console(), self._where())
+        except BrokenPipeError:
+            raise OutputError("standard output: its reader has ended; the summary is not printed") from None

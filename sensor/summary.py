@@ -1,0 +1,199 @@
+"""What a person sees at the end: top VM pairs with throughput, RTT and loss, and where the results are.
+
+It is fed with points, so that ``read`` (from reports) and ``show`` (from a store) print the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor.sinks.columns import present
+from sensor.window import Report, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_PAIRS = 20_000
+"""Pairs kept apart; the traffic of further ones is added up in one."""
+
+NumpyArray = npt.NDArray[Any]
+_TAGS = ("src_vm", "src_tenant", "dst_vm", "dst_tenant", "scope", "service")
+_OTHER = ("other", "other", "other", "other", "unknown", "other")
+_SUMS = ("bytes", "packets", "data_packets", "retransmissions", "spurious", "upstream_losses", "tcp_points")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One direction of a VM pair and service, over all windows. None where nothing was measured."""
+
+    src: str
+    src_tenant: str
+    dst: str
+    dst_tenant: str
+    scope: str
+    service: str
+    octets: int
+    packets: int
+    rtt_min_us: float | None
+    worst_p95_us: float | None
+    loss_ratio: float | None
+
+
+class Summary:
+    """Adds windows up, with bounded memory."""
+
+    def __init__(self) -> None:
+        self.windows = 0
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+        self.received = 0
+        self._rows: dict[tuple[str, ...], int] = {}
+        self._sums = np.zeros((1024, len(_SUMS)), np.int64)
+        self._least_rtt = np.full(1024, np.inf)
+        self._worst_p95 = np.full(1024, -np.inf)
+
+    def __len__(self) -> int:
+        """Pairs that are kept apart."""
+        return len(self._rows)
+
+    def add_report(self, report: Report) -> None:
+        """Add one window."""
+        self.windows += 1
+        self.first_ns = report.start_ns if self.first_ns is None else min(self.first_ns, report.start_ns)
+        self.last_ns = report.end_ns if self.last_ns is None else max(self.last_ns, report.end_ns)
+        for table in report.tables:
+            if table.measurement == "sensor":
+                self.received += int(_filled(table, "received", 0).sum())
+            elif table.measurement == "vm_traffic":
+                self._add_pairs(table)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the time that the windows cover."""
+        return 0.0 if self.first_ns is None or self.last_ns is None else (self.last_ns - self.first_ns) / 1e9
+
+    def top(self, most: int) -> list[Pair]:
+        """The pairs with most octets, the heaviest first."""
+        keys = list(self._rows)
+        heaviest = np.lexsort((np.arange(len(keys)), -self._sums[: len(keys), _SUMS.index("bytes")]))[:most]
+        return [self._pair(keys[row], row) for row in heaviest.tolist()]
+
+    def _add_pairs(self, table: Table) -> None:
+        columns = [table.tags.get(tag) or [""] * table.rows for tag in _TAGS]
+        rows = np.array([self._row(key) for key in zip(*columns, strict=True)], np.intp)
+        np.add.at(self._sums, rows, np.stack([_filled(table, name, 0) for name in _SUMS], axis=1).astype(np.int64))
+        np.minimum.at(self._least_rtt, rows, _filled(table, "rtt_min_us", np.inf))
+        np.maximum.at(self._worst_p95, rows, _filled(table, "rtt_p95_us", -np.inf))
+
+    def _row(self, key: tuple[str, ...]) -> int:
+        row = self._rows.get(key)
+        if row is not None:
+            return row
+        if len(self._rows) >= MOST_PAIRS and key != _OTHER:
+            return self._row(_OTHER)
+        row = self._rows[key] = len(self._rows)
+        if row == len(self._sums):
+            self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
+            self._least_rtt = np.concatenate([self._least_rtt, np.full(row, np.inf)])
+            self._worst_p95 = np.concatenate([self._worst_p95, np.full(row, -np.inf)])
+        return row
+
+    def _pair(self, key: tuple[str, ...], row: int) -> Pair:
+        sums = dict(zip(_SUMS, self._sums[row].tolist(), strict=True))
+        sent = sums["data_packets"] + sums["upstream_losses"]
+        lost = max(sums["retransmissions"] - sums["spurious"], 0) + sums["upstream_losses"]
+        least, worst = float(self._least_rtt[row]), float(self._worst_p95[row])
+        return Pair(
+            *key,
+            octets=sums["bytes"],
+            packets=sums["packets"],
+            rtt_min_us=least if np.isfinite(least) else None,
+            worst_p95_us=worst if np.isfinite(worst) else None,
+            loss_ratio=lost / sent if sent and sums["tcp_points"] else None,
+        )
+
+
+def _filled(table: Table, name: str, absent: float) -> NumpyArray:
+    """A column with its nulls replaced."""
+    if name == "tcp_points":
+        return present(table.fields["retransmissions"]) if "retransmissions" in table.fields else np.zeros(table.rows)
+    if name not in table.fields:
+        return np.full(table.rows, absent)
+    column = table.fields[name]
+    return np.where(present(column), column.values, absent)
+
+
+def print_summary(summary: Summary, console: Console, where: Iterable[str] = (), most: int = 15) -> None:
+    """Print the top pairs as a table, and a line on each place that keeps the results."""
+    from rich.table import Table as RichTable
+
+    if not len(summary):
+        console.print(f"No VM traffic in {_count(summary.windows, 'window')}; {summary.received:,} packets received.")
+    else:
+        title = f"Top VM pairs over {summary.seconds:,.0f} s, {_count(summary.windows, 'window')}"
+        table = RichTable(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for name, justify in _HEADINGS:
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for pair in summary.top(most):
+            table.add_row(*_cells(pair, summary.seconds))
+        console.print(table)
+        console.print(_beneath(summary, most))
+    for line in where:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+_HEADINGS = (("from", "left"), ("to", "left"), ("scope", "left"), ("service", "left"), ("throughput", "right"),
+             ("octets", "right"), ("packets", "right"), ("RTT min", "right"), ("p95", "right"),
+             ("loss", "right"))  # fmt: skip
+
+
+def _cells(pair: Pair, seconds: float) -> list[str]:
+    return [
+        _vm(pair.src, pair.src_tenant),
+        _vm(pair.dst, pair.dst_tenant),
+        pair.scope,
+        pair.service,
+        scaled(pair.octets * 8 / seconds, "bit/s") if seconds else "-",
+        scaled(pair.octets, "B"),
+        f"{pair.packets:,}",
+        _latency(pair.rtt_min_us),
+        _latency(pair.worst_p95_us),
+        "-" if pair.loss_ratio is None else f"{pair.loss_ratio:.2%}",
+    ]
+
+
+def _vm(name: str, tenant: str) -> str:
+    return name if tenant in ("", "default", name) else f"{name} ({tenant})"
+
+
+def _beneath(summary: Summary, most: int) -> str:
+    hidden = len(summary) - most
+    more = f"{hidden:,} more pairs are not shown. " if hidden > 0 else ""
+    return (
+        f"[dim]{more}Each line is one direction of a pair. RTT: tap to the second VM and back, TCP; p95: of the worst "
+        "window. Loss: segments resent or lost before the tap / data segments; - where not measured.[/dim]"
+    )
+
+
+def _latency(us: float | None) -> str:
+    if us is None:
+        return "-"
+    return f"{us:,.0f} us" if us < 1000 else f"{us / 1000:,.1f} ms"
+
+
+def scaled(value: float, unit: str) -> str:
+    """Three digits and an SI prefix: ``12.3 Mbit/s``."""
+    for prefix in ("", "k", "M", "G"):
+        if abs(value) < 999.5:
+            return f"{value:.3g} {prefix}{unit}"
+        value /= 1000
+    return f"{value:,.3g} T{unit}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")

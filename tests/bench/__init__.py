@@ -1,0 +1,1 @@
+"""`make bench`: the speed and the memory of vmsensor, beside others on the same capture."""

@@ -1,0 +1,53 @@
+"""All captures there are to compare over: the project's own, and those made by others where they are."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from tests.needs import PCAPS, SHARED_CAPTURES, need_tool
+from tests.oracles import dpkt_oracle, tshark_oracle
+from tests.oracles.differences import DIFFERENCES
+from tests.oracles.flows import Unreadable, Verdict
+
+CAPTURES = [*sorted(PCAPS.glob("*.pcap*")), *sorted(SHARED_CAPTURES.glob("*.pcap*"))]
+
+
+def name(capture: Path) -> str:
+    """How a capture is called in tests and in the table of differences."""
+    return f"{capture.parent.name}/{capture.name}"
+
+
+@cache
+def by_tshark(capture: Path) -> tshark_oracle.Reading | None:
+    """What tshark says; None where it cannot read the capture."""
+    try:
+        return tshark_oracle.read(need_tool("tshark"), capture)
+    except Unreadable:
+        return None
+
+
+@cache
+def by_dpkt(capture: Path) -> list[Verdict] | None:
+    """What the dpkt oracle says; None where it cannot read the capture."""
+    try:
+        return dpkt_oracle.read(capture)
+    except Unreadable:
+        return None
+
+
+def opinions(capture: Path) -> dict[str, list[Verdict]]:
+    """What each oracle that can read the capture says, frame by frame."""
+    tshark, dpkt = by_tshark(capture), by_dpkt(capture)
+    said = {"tshark": tshark.verdicts if tshark else None, "dpkt": dpkt}
+    return {oracle: verdicts for oracle, verdicts in said.items() if verdicts is not None}
+
+
+def right(capture: Path) -> list[Verdict]:
+    """What is to be expected of the sensor: what the oracles agree on, and the table's word where they do not."""
+    said = opinions(capture)
+    verdicts = list(next(iter(said.values()), []))
+    for difference in DIFFERENCES:
+        if difference.capture == name(capture):
+            verdicts[difference.frame - 1] = difference.verdict(said)
+    return verdicts

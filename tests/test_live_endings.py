@@ -1,0 +1,96 @@
+"""How a live capture fails: one clear line and the documented exit status."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab
+from tests.live import Sensor
+from tests.needs import need_tool
+from tests.transfers import transfers
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two VMs on a switch with a SPAN port."""
+    with Lab(["web", "app"]) as lab:
+        yield lab
+
+
+@pytest.fixture
+def sensor(lab: Lab, tmp_path: Path) -> Sensor:
+    """A sensor that is not running yet."""
+    return Sensor(lab, tmp_path)
+
+
+def test_unknown_interface(sensor: Sensor) -> None:
+    """An interface that does not exist is named, with status 5."""
+    ended = sensor.ended(sensor.start("--to", "none", interface="nosuch0"))
+    assert ended.status == 5
+    assert "nosuch0" in ended.complaint()
+
+
+def test_interface_that_goes_away(lab: Lab, sensor: Sensor) -> None:
+    """A capture whose interface is removed ends with status 5 and says so, after its totals or before."""
+    lab.tap.run(["ip", "link", "add", "name", "gone0", "type", "veth", "peer", "name", "gone1"])
+    down = sensor.ended(sensor.start("--to", "none", interface="gone0"))
+    assert (down.status, "gone0" in down.complaint()) == (5, True)
+    lab.tap.run(["ip", "link", "set", "dev", "gone0", "up"])
+    process = sensor.capture("--to", "none", interface="gone0")
+    lab.tap.run(["ip", "link", "del", "dev", "gone0"])
+    ended = sensor.ended(process)
+    assert ended.status == 5
+    assert "gone0" in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_filter_that_does_not_compile(sensor: Sensor) -> None:
+    """The message of libpcap reaches the user, with status 2."""
+    ended = sensor.ended(sensor.start("--to", "none", "--filter", "tcp prot 80"))
+    assert ended.status == 2
+    assert "syntax error" in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_filter_is_applied(lab: Lab, sensor: Sensor) -> None:
+    """Only what the filter lets through is received: here one side's segments to one port."""
+    process = sensor.capture("--flows", str(sensor.flow_file), "--to", "none", "--filter", "tcp dst port 8080")
+    with lab.mirror():
+        (made,) = transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, 8080, count=1, seed=6)
+    ended = sensor.ended(process, signal.SIGTERM)
+    (flow,) = sensor.flows()
+    assert flow["c2s_packets"] == ended.received
+    assert (flow["c2s_payload_bytes"], flow["s2c_packets"]) == (made.client_account.payload_bytes, 0)
+
+
+def as_nobody(*capabilities: str) -> list[str]:
+    """Prefix that runs a program as an ordinary user who may read the test's own Python, with these capabilities."""
+    need_tool("setpriv")
+    granted = ",".join(f"+{name}" for name in ("dac_read_search", *capabilities))
+    user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    return ["setpriv", *user, "--inh-caps", granted, "--ambient-caps", granted]
+
+
+def test_missing_capability(sensor: Sensor) -> None:
+    """An ordinary user is told which capability is missing and how to grant it, with status 6."""
+    ended = sensor.ended(sensor.start("--to", "none", prefix=as_nobody()))
+    assert ended.status == 6
+    assert "cap_net_raw" in ended.complaint().lower()
+    assert "setcap" in ended.complaint()
+
+
+def test_one_capability_is_enough(lab: Lab, sensor: Sensor) -> None:
+    """With CAP_NET_RAW and nothing else, an ordinary user captures every packet."""
+    before = lab.span_counters().rx_packets
+    process = sensor.capture("--to", "none", prefix=as_nobody("net_raw"))
+    with lab.mirror():
+        transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, 8080, count=1, seed=7)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert (ended.status, ended.received) == (0, lab.span_counters().rx_packets - before)
