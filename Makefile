@@ -26,7 +26,7 @@ demo: $(VENV)/installed ## set up, measure a bundled capture and print the summa
 	@rm -rf demo-data
 	@$(BIN)/vmsensor read pcaps/demo.pcap --store demo-data
 	@echo
-	@echo "The windows are kept in demo-data/. Look at them again, or go on to your own traffic:"
+	@echo "The results are kept in demo-data/. Look at them again, or go on to your own traffic:"
 	@echo "  $(BIN)/vmsensor show demo-data"
 	@echo "  $(BIN)/vmsensor read FILE.pcap"
 	@echo "  $(BIN)/vmsensor interfaces"
@@ -45,7 +45,8 @@ asan: $(C_TESTS:tests/c/%.c=build/asan/%) build/asan/replay ## C tests and all c
 	@build/asan/replay $(CAPTURES)
 
 lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --diff .
 	@$(BIN)/mypy
 	@$(CC) $(WARNINGS) -Werror -fsyntax-only -Inative $(NATIVE) $(wildcard tests/c/*.c)
 

@@ -26,6 +26,9 @@ struct packet {
     uint8_t protocol;
     bool has_ports;                 /* the key has ports (or ICMP type and code) */
     bool fragmented;
+    uint32_t ip_id;                 /* IPv4, or of an IPv6 fragment; else 0 */
+    uint32_t fragment_offset;
+    struct cursor transport;        /* what was captured behind the IP headers */
 
     /* TCP */
     bool has_tcp;                   /* the whole TCP header was captured and is sound */

@@ -3,6 +3,7 @@
 #define CLOSED_LINGER_NS 5000000000LL   /* stray packets after the close still belong to the connection */
 #define BUSY_NS 10000000000LL           /* a flow that spoke within this time is not evicted for a new one */
 #define EVICTION_TRIES 8
+#define CACHE_LINE 64
 
 /* ---- queues ---- */
 
@@ -84,24 +85,47 @@ static uint32_t index_find(const struct vms_table *t, const struct flow_key *key
     return 0;
 }
 
-/* The packet's key; returns its direction: 0 if the lower endpoint sent it. */
-static int make_key(const struct vms_table *t, const struct packet *p, struct flow_key *key)
+static struct flow_key make_key(const struct vms_table *t, const struct packet *p, int direction)
 {
+    struct flow_key key;
     size_t size = p->ip_version == 4 ? 4 : 16;
-    int order = memcmp(p->src, p->dst, size);
-    int direction = order ? order > 0 : p->sport > p->dport;
-    memset(key, 0, sizeof *key);
-    memcpy(key->ip[direction], p->src, size);
-    memcpy(key->ip[!direction], p->dst, size);
-    key->port[direction] = p->sport;
-    key->port[!direction] = p->dport;
-    key->vni = p->vni;
+    memset(&key, 0, sizeof key);
+    memcpy(key.ip[direction], p->src, size);
+    memcpy(key.ip[!direction], p->dst, size);
+    key.port[direction] = p->sport;
+    key.port[!direction] = p->dport;
+    key.vni = p->vni;
     if (t->options.vlan_in_key)
-        memcpy(key->vlan, p->frame_vlan, sizeof key->vlan);
-    key->protocol = p->protocol;
-    key->ip_version = p->ip_version;
-    key->flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0);
-    return direction;
+        memcpy(key.vlan, p->frame_vlan, sizeof key.vlan);
+    key.protocol = p->protocol;
+    key.ip_version = p->ip_version;
+    key.flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0);
+    return key;
+}
+
+struct place flow_place(const struct vms_table *t, const struct packet *p)
+{
+    struct place place;
+    int order = memcmp(p->src, p->dst, p->ip_version == 4 ? 4 : 16);
+    place.direction = order ? order > 0 : p->sport > p->dport;
+    place.key = make_key(t, p, place.direction);
+    place.hash = (uint32_t)(siphash_words(t->key, &place.key, sizeof place.key / 8) >> 32);
+    return place;
+}
+
+void flow_prefetch_bucket(const struct vms_table *t, const struct place *place)
+{
+    __builtin_prefetch(bucket_of(t, place->hash));
+}
+
+void flow_prefetch(const struct vms_table *t, const struct place *place)
+{
+    uint32_t slot = *bucket_of(t, place->hash);
+    if (!slot)
+        return;
+    const uint8_t *flow = pool_at(&t->flows, slot);
+    for (size_t at = 0; at < sizeof(struct flow); at += CACHE_LINE)
+        __builtin_prefetch(flow + at, 1);
 }
 
 /* ---- life and death ---- */
@@ -192,19 +216,19 @@ static uint32_t take_slot(struct vms_table *t, bool *listed)
     return pool_take(&t->flows);
 }
 
-static struct flow *make_flow(struct vms_table *t, const struct packet *p, const struct flow_key *key, uint32_t hash,
-                              int direction)
+static uint32_t make_flow(struct vms_table *t, const struct packet *p, const struct place *place)
 {
+    int direction = place->direction;
     bool listed;
     uint32_t slot = take_slot(t, &listed);
     if (!slot)
-        return NULL;
+        return 0;
     struct flow *f = flow_at(t, slot);
     memset(f, 0, sizeof *f);
-    f->key = *key;
-    f->hash = hash;
-    f->chain = *bucket_of(t, hash);
-    *bucket_of(t, hash) = slot;
+    f->key = place->key;
+    f->hash = place->hash;
+    f->chain = *bucket_of(t, f->hash);
+    *bucket_of(t, f->hash) = slot;
     f->id = ++t->counters.flows_started;
     f->start_ns = f->last_ns = p->ts_ns;
     f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;
@@ -217,32 +241,39 @@ static struct flow *make_flow(struct vms_table *t, const struct packet *p, const
     f->kind = KIND_NEW;
     queue_push(t, f, slot);
     window_list(t, f, slot);
-    return f;
+    return slot;
 }
 
-static bool idle_too_long(const struct vms_table *t, const struct flow *f, const struct packet *p)
+/* Why this packet can not belong to the flow any more; VMS_END_NONE if it can. */
+static enum vms_end ended(const struct vms_table *t, const struct flow *f, const struct packet *p, int direction)
 {
-    return p->ts_ns - f->last_ns > flow_idle_timeout(t, f->kind);
+    bool anew = p->has_tcp && tcp_starts_anew(f, p, direction);
+    bool idle = p->ts_ns - f->last_ns > flow_idle_timeout(t, f->kind);
+    if (!anew && !idle)
+        return VMS_END_NONE;
+    if (f->kind == KIND_CLOSED)
+        return VMS_END_CLOSED;
+    return anew ? VMS_END_REUSED : VMS_END_IDLE;
 }
 
-struct flow *flow_of_packet(struct vms_table *t, const struct packet *p, int *direction)
+uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    struct flow_key key;
-    *direction = make_key(t, p, &key);
-    uint32_t hash = (uint32_t)(siphash_words(t->key, &key, sizeof key / 8) >> 32);
-    uint32_t slot = index_find(t, &key, hash);
-    if (slot) {
-        struct flow *f = flow_at(t, slot);
-        enum vms_end reason = VMS_END_NONE;
-        if (p->has_tcp && tcp_starts_anew(f, p, *direction))
-            reason = f->kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_REUSED;
-        else if (idle_too_long(t, f, p))
-            reason = f->kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_IDLE;
-        if (reason == VMS_END_NONE) {
-            window_list(t, f, slot);
-            return f;
-        }
+    uint32_t slot = index_find(t, &place->key, place->hash);
+    if (!slot)
+        return make_flow(t, p, place);
+    struct flow *f = flow_at(t, slot);
+    enum vms_end reason = ended(t, f, p, place->direction);
+    if (reason != VMS_END_NONE) {
         flow_end(t, slot, reason);
+        return make_flow(t, p, place);
     }
-    return make_flow(t, p, &key, hash, *direction);
+    window_list(t, f, slot);
+    return slot;
+}
+
+bool flow_has_endpoints(const struct vms_table *t, uint32_t slot, const struct place *place)
+{
+    const struct flow_key *key = &flow_at(t, slot)->key;
+    return memcmp(key->ip, place->key.ip, sizeof key->ip) == 0 &&
+           memcmp(key->port, place->key.port, sizeof key->port) == 0 && key->protocol == place->key.protocol;
 }

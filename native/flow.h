@@ -9,6 +9,7 @@
 #define VMS_FLOW_H
 
 #include "decode.h"
+#include "duplicate.h"
 #include "pool.h"
 
 struct flow_key {
@@ -78,7 +79,7 @@ struct flow {
     uint32_t response_count;
     uint32_t client_isn;            /* to know the same SYN again */
 
-    uint32_t bins;                  /* histogram bins of this window, a list */
+    uint32_t bins;                  /* histogram bins of this window: a list of chunks */
     uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
     uint32_t totals;                /* handle of struct totals, 0 if none yet */
 
@@ -105,10 +106,13 @@ enum {
     FLOW_SEEN_1 = 256,
 };
 
+/* The outer addresses of one direction's packets: the client's, as soon as it has sent one. */
 struct tunnel_ends {
-    uint8_t outer[2][16];           /* outer source of direction 0, 1 */
+    uint8_t src[16];
+    uint8_t dst[16];
     uint8_t ip_version;
     uint8_t kind;
+    uint8_t direction;
 };
 
 /* A flow's life before the open window; kept only for vms_take_finished. */
@@ -130,6 +134,7 @@ struct vms_table {
     vms_counters_t counters;
     struct decoder decoder;
     struct siphash_key key;
+    struct duplicates duplicates;
 
     uint32_t *buckets;
     uint32_t bucket_mask;
@@ -145,6 +150,7 @@ struct vms_table {
     int64_t window_end_ns;
     uint32_t *listed;               /* slots with something to report in this window */
     uint32_t listed_count;
+    uint32_t bin_count;
     vms_half_t overflow;
 
     vms_record_t *finished;         /* a ring, oldest first */
@@ -161,8 +167,25 @@ static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
     return pool_at(&t->flows, slot);
 }
 
-/* The flow of a packet and the direction it goes, made if there is none; NULL when the table is full of busy flows. */
-struct flow *flow_of_packet(struct vms_table *t, const struct packet *p, int *direction);
+/* Where a packet belongs: computed ahead, so that the memory it needs can be fetched ahead as well. */
+struct place {
+    struct flow_key key;
+    uint32_t hash;
+    int direction;                  /* 0 if the lower endpoint sent it */
+    uint64_t print;                 /* of the packet, where mirror duplicates are looked for */
+};
+
+struct place flow_place(const struct vms_table *t, const struct packet *p);
+
+/* Fetch what flow_of_packet will touch: first the bucket, then, once that has come, the flow. */
+void flow_prefetch_bucket(const struct vms_table *t, const struct place *place);
+void flow_prefetch(const struct vms_table *t, const struct place *place);
+
+/* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */
+uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place);
+
+/* True when the endpoints and the protocol of the place are those of the flow in this slot, whatever the domain. */
+bool flow_has_endpoints(const struct vms_table *t, uint32_t slot, const struct place *place);
 
 /* Moves a flow to the queue of another kind. */
 void flow_set_kind(struct vms_table *t, struct flow *f, enum flow_kind kind);
@@ -199,7 +222,7 @@ void tcp_release(struct vms_table *t, struct flow *f);
 void response_packet(struct vms_table *t, struct flow *f, int direction, int64_t ts_ns);
 
 /* histogram.c */
-uint32_t histogram_bin_size(void);
+uint32_t histogram_chunk_size(void);
 void histogram_add(struct vms_table *t, struct flow *f, enum vms_histogram which, uint64_t ns);
 uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint32_t record, vms_bin_t *bins,
                           uint32_t capacity);

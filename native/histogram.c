@@ -1,6 +1,6 @@
 /*
- * Latency histograms of the open window: for each flow a short list of the buckets that were hit, cut from one arena
- * that is emptied when the window is rolled. Log-linear buckets, as in HdrHistogram: 16 to the octave.
+ * Latency histograms of the open window: for each flow the buckets that were hit, in chunks cut from one arena that is
+ * emptied when the window is rolled. Log-linear buckets, as in HdrHistogram: 16 to the octave.
  */
 
 #include "flow.h"
@@ -8,16 +8,22 @@
 #define SUB_BITS 4
 #define SUB_BUCKETS (1u << SUB_BITS)
 
-struct bin {
-    uint32_t next;
-    uint32_t count;
-    uint16_t bucket;
-    uint16_t histogram;
-};
+#define CHUNK_BINS 7
 
-uint32_t histogram_bin_size(void)
+/* Half a cache line of bins. An id is histogram * VMS_BUCKETS + bucket. */
+struct chunk {
+    uint32_t next;
+    struct {
+        uint16_t id;
+        uint16_t count;             /* 0: unused, and so are those behind it */
+    } bins[CHUNK_BINS];
+};
+_Static_assert(sizeof(struct chunk) == 32, "two chunks a cache line");
+_Static_assert((VMS_HISTOGRAM_RESPONSE + 1) * VMS_BUCKETS <= UINT16_MAX, "an id fits");
+
+uint32_t histogram_chunk_size(void)
 {
-    return sizeof(struct bin);
+    return sizeof(struct chunk);
 }
 
 static uint32_t bucket_of(uint64_t ns)
@@ -36,50 +42,67 @@ uint64_t vms_bucket_low_ns(uint32_t bucket)
     return (uint64_t)(SUB_BUCKETS + (bucket & (SUB_BUCKETS - 1))) << ((bucket >> SUB_BITS) - 1);
 }
 
-/* Moves the wanted bin to the front of the flow's list; NULL if it is not there. */
-static struct bin *find_bin(const struct vms_table *t, struct flow *f, uint32_t bucket, enum vms_histogram which)
+/* Counts the sample in a bin that is there; false if none is, or if it is full. */
+static bool count_in(struct chunk *chunk, uint16_t id)
 {
-    uint32_t *link = &f->bins;
-    while (*link) {
-        uint32_t handle = *link;
-        struct bin *bin = pool_at(&t->bins, handle);
-        if (bin->bucket == bucket && bin->histogram == which) {
-            *link = bin->next;
-            bin->next = f->bins;
-            f->bins = handle;
-            return bin;
+    for (int i = 0; i < CHUNK_BINS && chunk->bins[i].count; i++) {
+        if (chunk->bins[i].id == id && chunk->bins[i].count < UINT16_MAX) {
+            chunk->bins[i].count++;
+            return true;
         }
-        link = &bin->next;
     }
-    return NULL;
+    return false;
+}
+
+/* A chunk with a free bin at the front of the flow's list; NULL when the arena is exhausted. */
+static struct chunk *chunk_with_room(struct vms_table *t, struct flow *f)
+{
+    struct chunk *chunk = f->bins ? pool_at(&t->bins, f->bins) : NULL;
+    if (chunk && !chunk->bins[CHUNK_BINS - 1].count)
+        return chunk;
+    uint32_t handle = pool_take(&t->bins);
+    if (!handle)
+        return NULL;
+    chunk = pool_at(&t->bins, handle);
+    memset(chunk, 0, sizeof *chunk);
+    chunk->next = f->bins;
+    f->bins = handle;
+    return chunk;
 }
 
 void histogram_add(struct vms_table *t, struct flow *f, enum vms_histogram which, uint64_t ns)
 {
-    uint32_t bucket = bucket_of(ns);
-    struct bin *bin = find_bin(t, f, bucket, which);
-    if (bin) {
-        bin->count++;
-        return;
+    uint16_t id = (uint16_t)(which * VMS_BUCKETS + bucket_of(ns));
+    for (uint32_t handle = f->bins; handle;) {
+        struct chunk *chunk = pool_at(&t->bins, handle);
+        if (count_in(chunk, id))
+            return;
+        handle = chunk->next;
     }
-    uint32_t handle = pool_take(&t->bins);
-    if (!handle) {
+    struct chunk *chunk = chunk_with_room(t, f);
+    if (!chunk) {
         t->counters.samples_unbinned++;
         return;
     }
-    bin = pool_at(&t->bins, handle);
-    *bin = (struct bin){f->bins, 1, (uint16_t)bucket, (uint16_t)which};
-    f->bins = handle;
+    int i = 0;
+    while (chunk->bins[i].count)
+        i++;
+    chunk->bins[i].id = id;
+    chunk->bins[i].count = 1;
+    t->bin_count++;
 }
 
 uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint32_t record, vms_bin_t *bins,
                           uint32_t capacity)
 {
     uint32_t written = 0;
-    for (uint32_t handle = f->bins; handle && written < capacity; written++) {
-        const struct bin *bin = pool_at(&t->bins, handle);
-        bins[written] = (vms_bin_t){record, bin->count, bin->bucket, bin->histogram};
-        handle = bin->next;
+    for (uint32_t handle = f->bins; handle;) {
+        const struct chunk *chunk = pool_at(&t->bins, handle);
+        for (int i = 0; i < CHUNK_BINS && chunk->bins[i].count && written < capacity; i++) {
+            uint16_t id = chunk->bins[i].id;
+            bins[written++] = (vms_bin_t){record, chunk->bins[i].count, id % VMS_BUCKETS, id / VMS_BUCKETS};
+        }
+        handle = chunk->next;
     }
     return written;
 }

@@ -29,17 +29,16 @@ static void count_sender(struct vms_table *t, struct flow *f, int direction, con
 
 static void note_tunnel(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
-    if (!f->tunnel) {
-        if (!(f->tunnel = pool_take(&t->tunnels)))
-            return;
-        memset(pool_at(&t->tunnels, f->tunnel), 0, sizeof(struct tunnel_ends));
-    }
+    if (f->tunnel && direction != f->client)
+        return;
+    if (!f->tunnel && !(f->tunnel = pool_take(&t->tunnels)))
+        return;
     struct tunnel_ends *tunnel = pool_at(&t->tunnels, f->tunnel);
     size_t size = p->outer_ip_version == 4 ? 4 : 16;
-    tunnel->kind = p->tunnel;
-    tunnel->ip_version = p->outer_ip_version;
-    memcpy(tunnel->outer[direction], p->outer_src, size);
-    memcpy(tunnel->outer[!direction], p->outer_dst, size);
+    *tunnel = (struct tunnel_ends){.ip_version = p->outer_ip_version, .kind = p->tunnel,
+                                   .direction = (uint8_t)direction};
+    memcpy(tunnel->src, p->outer_src, size);
+    memcpy(tunnel->dst, p->outer_dst, size);
 }
 
 static void count_overflow(struct vms_table *t, const struct packet *p)
@@ -49,15 +48,36 @@ static void count_overflow(struct vms_table *t, const struct packet *p)
     t->overflow.payload_bytes += p->payload_bytes;
 }
 
-static enum vms_fate count_packet(struct vms_table *t, const struct packet *p)
+/* True when the packet has been counted before; notes the copy in the flow that did. */
+static bool count_duplicate(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    int direction;
-    struct flow *f = flow_of_packet(t, p, &direction);
+    const struct sighting *first = duplicate_find(&t->duplicates, place->print, p->ts_ns);
+    if (!first)
+        return false;
+    if (!first->slot) {
+        t->overflow.mirror_duplicates++;
+        return true;
+    }
+    if (!flow_has_endpoints(t, first->slot, place))
+        return false;                                   /* the slot has been given to another flow since */
+    struct flow *f = flow_at(t, first->slot);
+    window_list(t, f, first->slot);
+    f->delta[place->direction].mirror_duplicates++;
+    return true;
+}
+
+static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, const struct place *place)
+{
+    int direction = place->direction;
+    uint32_t slot = flow_of_packet(t, p, place);
     t->counters.ip_bytes += p->ip_bytes;
-    if (!f) {
+    if (t->duplicates.sets)
+        duplicate_remember(&t->duplicates, place->print, p->ts_ns, slot);
+    if (!slot) {
         count_overflow(t, p);
         return VMS_FATE_OVERFLOW;
     }
+    struct flow *f = flow_at(t, slot);
     count_sender(t, f, direction, p);
     if (p->tunnel)
         note_tunnel(t, f, direction, p);
@@ -68,16 +88,11 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p)
     return VMS_FATE_FLOW;
 }
 
-static void ingest_frame(struct vms_table *t, struct cursor frame, int64_t ts_ns)
+static enum vms_fate count_once(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    struct packet p;
-    memset(&p, 0, sizeof p);
-    p.ts_ns = ts_ns;
-    enum vms_fate fate = decode_frame(&t->decoder, frame, &p);
-    if (fate == VMS_FATE_FLOW)
-        fate = count_packet(t, &p);
-    t->counters.received++;
-    t->counters.fate[fate]++;
+    if (t->duplicates.sets && count_duplicate(t, p, place))
+        return VMS_FATE_MIRROR_DUPLICATE;
+    return count_packet(t, p, place);
 }
 
 /* ---- time ---- */
@@ -127,24 +142,88 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 
 /* ---- a batch ---- */
 
-static struct cursor frame_of(const uint8_t *data, uint64_t size, const vms_meta_t *meta)
+#define GROUP 16                    /* packets decoded ahead, while the memory of their flows is on its way */
+
+struct decoded {
+    struct packet packet;
+    struct place place;
+    enum vms_fate fate;
+};
+
+struct batch {
+    const uint8_t *data;
+    uint64_t size;
+    const vms_meta_t *meta;
+    uint32_t tick_ns;
+};
+
+static struct cursor frame_of(const struct batch *batch, const vms_meta_t *meta)
 {
-    bool inside = meta->offset <= size && meta->caplen <= size - meta->offset;
-    return cursor_over(inside ? data + meta->offset : data, inside ? meta->caplen : 0);
+    bool inside = meta->offset <= batch->size && meta->caplen <= batch->size - meta->offset;
+    return cursor_over(batch->data + (inside ? meta->offset : 0), inside ? meta->caplen : 0);
+}
+
+static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
+{
+    return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
+}
+
+static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
+{
+    memset(&d->packet, 0, sizeof d->packet);
+    d->packet.ts_ns = timestamp(batch, meta);
+    d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
+    if (d->fate != VMS_FATE_FLOW)
+        return;
+    d->place = flow_place(t, &d->packet);
+    flow_prefetch_bucket(t, &d->place);
+    if (!t->duplicates.sets)
+        return;
+    d->place.print = duplicate_print(&t->duplicates, &d->packet);
+    duplicate_prefetch(&t->duplicates, d->place.print);
+}
+
+/* Decodes what belongs to the open window, at most a group; returns how many. */
+static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
+                             struct decoded *group)
+{
+    uint32_t n = 0;
+    for (; n < GROUP && first + n < count; n++) {
+        const vms_meta_t *meta = &batch->meta[first + n];
+        if (!belongs_to_window(t, timestamp(batch, meta)))
+            break;
+        decode_one(t, batch, meta, &group[n]);
+    }
+    return n;
+}
+
+static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (group[i].fate == VMS_FATE_FLOW)
+            flow_prefetch(t, &group[i].place);
+    for (uint32_t i = 0; i < n; i++) {
+        struct decoded *d = &group[i];
+        keep_time(t, d->packet.ts_ns);
+        if (d->fate == VMS_FATE_FLOW)
+            d->fate = count_once(t, &d->packet, &d->place);
+        t->counters.received++;
+        t->counters.fate[d->fate]++;
+    }
 }
 
 uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns)
 {
-    uint32_t i = first;
-    for (; i < count && flow_finished_room(t, FINISHED_A_PACKET); i++) {
-        int64_t ts_ns = (int64_t)meta[i].sec * 1000000000 + (int64_t)meta[i].fraction * tick_ns;
-        if (!t->window_end_ns)
-            open_window(t, ts_ns);
-        if (!belongs_to_window(t, ts_ns))
-            break;
-        keep_time(t, ts_ns);
-        ingest_frame(t, frame_of(data, size, &meta[i]), ts_ns);
+    const struct batch batch = {data, size, meta, tick_ns};
+    struct decoded group[GROUP];
+    uint32_t i = first, n;
+    if (i < count && !t->window_end_ns)
+        open_window(t, timestamp(&batch, &meta[i]));
+    while (i < count && flow_finished_room(t, GROUP * FINISHED_A_PACKET) &&
+           (n = decode_group(t, &batch, i, count, group))) {
+        count_group(t, group, n);
+        i += n;
     }
     expire_in_passing(t);
     return i;

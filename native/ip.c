@@ -12,6 +12,7 @@ struct fragment_header {
     bool present;                   /* and not an atomic fragment (RFC 6946) */
     bool first;
     uint32_t id;
+    uint32_t offset;                /* in units of eight octets */
 };
 
 /* Octets of an IP packet whose header says 0 because it was too long for the field, as a segmentation offload leaves
@@ -41,6 +42,9 @@ static enum vms_fate decode_fragment(struct decoder *d, struct cursor c, struct 
 {
     d->counters->fragments++;
     p->fragmented = true;
+    p->ip_id = f.id;
+    p->fragment_offset = f.offset;
+    p->transport = c;
     if (f.first) {
         struct packet first = *p;
         enum vms_fate fate = decode_transport(d, c, p, size);
@@ -92,7 +96,8 @@ enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p)
     p->protocol = header[9];
     p->depth++;
     uint16_t offset = be16(header + 6);
-    struct fragment_header f = {offset & 0x3fff, !(offset & 0x1fff), be16(header + 4)};
+    struct fragment_header f = {offset & 0x3fff, !(offset & 0x1fff), be16(header + 4), offset & 0x1fff};
+    p->ip_id = f.id;
     uint32_t size = total - header_size, ah_size = 0;
     if (p->protocol == IP_AH && (f.first || !f.present) && !take_ah(&c, &p->protocol, &ah_size))
         return VMS_FATE_SHORT_IP;
@@ -143,7 +148,8 @@ static bool take_extensions(struct cursor *c, struct packet *p, struct fragment_
             if (!cursor_take(c, 8))
                 return false;
             p->protocol = header[0];
-            *f = (struct fragment_header){be16(header + 2) & 0xfff9, !(be16(header + 2) & 0xfff8), be32(header + 4)};
+            *f = (struct fragment_header){be16(header + 2) & 0xfff9, !(be16(header + 2) & 0xfff8), be32(header + 4),
+                                          (uint32_t)be16(header + 2) >> 3};
             if (f->present && !f->first)
                 return true;
             break;

@@ -4,7 +4,7 @@
 
 #include "flow.h"
 
-#define BINS_A_FLOW 4               /* on average; enough for most, counted when not */
+#define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
 
 
 static uint32_t bucket_count(uint64_t max_flows)
@@ -21,7 +21,7 @@ static int open_pools(vms_table_t *t, uint64_t flows)
     return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
            pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
            pool_open(&t->totals, sizeof(struct totals), finished) ||
-           pool_open(&t->bins, histogram_bin_size(), flows * BINS_A_FLOW);
+           pool_open(&t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
 }
 
 static int open_memory(vms_table_t *t)
@@ -34,7 +34,8 @@ static int open_memory(vms_table_t *t)
         t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
     if (!t->buckets || !t->listed || (t->options.keep_finished && !t->finished))
         return -1;
-    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, t->key);
+    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, t->key) ||
+           duplicates_open(&t->duplicates, t->options.secret, t->options.duplicate_horizon_ns);
 }
 
 vms_table_t *vms_open(const vms_options_t *options)
@@ -63,6 +64,7 @@ void vms_close(vms_table_t *t)
     pool_close(&t->totals);
     pool_close(&t->bins);
     fragments_close(&t->decoder.fragments);
+    duplicates_close(&t->duplicates);
     free(t->buckets);
     free(t->listed);
     free(t->finished);
@@ -98,7 +100,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
     m->scoreboard = t->boards.object_size;
     m->tunnel = t->tunnels.object_size;
     m->totals = t->options.keep_finished ? t->totals.object_size : 0;
-    m->bin = t->bins.object_size;
+    m->bins = t->bins.object_size;
     m->worst_flow = m->flow + 2 * m->scoreboard + m->tunnel + m->totals;
     m->flows_in_use = t->flows.in_use;
     m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->tunnels) +

@@ -93,6 +93,7 @@ static enum vms_fate decode_icmp(struct cursor c, struct packet *p)
 
 enum vms_fate decode_transport(struct decoder *d, struct cursor c, struct packet *p, uint32_t size)
 {
+    p->transport = c;
     switch (p->protocol) {
     case TRANSPORT_TCP: return decode_tcp(d, c, p, size);
     case TRANSPORT_UDP: return decode_udp(d, c, p, size);

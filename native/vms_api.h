@@ -15,6 +15,7 @@
 enum vms_fate {
     VMS_FATE_FLOW,              /* counted in a flow */
     VMS_FATE_OVERFLOW,          /* counted in the overflow entry: the table was full of busy flows */
+    VMS_FATE_MIRROR_DUPLICATE,  /* a second sighting: counted as such in its flow, and nowhere else */
     VMS_FATE_ARP,               /* ARP and RARP: not IP, not an error */
     VMS_FATE_NOT_IP,            /* a well-formed frame that carries another network protocol */
     VMS_FATE_UNKNOWN_LINK,      /* a link type the sensor does not decode */
@@ -141,13 +142,12 @@ typedef struct {
 typedef struct {
     uint64_t received;
     uint64_t ip_bytes;              /* octets of the innermost IP packets, in flows or in the overflow entry */
-    uint64_t fate[10];              /* by enum vms_fate */
+    uint64_t fate[11];              /* by enum vms_fate */
     uint64_t fragments;             /* IP fragments, first ones included */
     uint64_t orphan_fragments;      /* later fragments whose first was not seen: in a flow without ports */
     uint64_t nested_too_deep;       /* counted at the deepest layer reached */
     uint64_t short_tcp;             /* in their flow, but with no whole TCP header to analyse */
     uint64_t time_backwards;        /* packets older than one before them: counted in the open window */
-    uint64_t mirror_duplicates;
     uint64_t flows_started;
     uint64_t flows_evicted;         /* of those, removed while alive because the table was full */
     uint64_t records_folded;        /* ended flows whose part of a window went into the overflow entry */
@@ -162,6 +162,7 @@ typedef struct {
     int64_t idle_timeout_ns;        /* all but established TCP */
     int64_t tcp_idle_timeout_ns;    /* established TCP */
     int64_t active_timeout_ns;
+    int64_t duplicate_horizon_ns;   /* a copy within this time is a mirror duplicate; 0: none is */
     uint32_t link_type;             /* DLT_ value, https://www.tcpdump.org/linktypes.html */
     uint8_t vlan_in_key;
     uint8_t keep_finished;          /* 1: finished flows are kept for vms_take_finished */
@@ -182,7 +183,7 @@ typedef struct {
     uint64_t scoreboard;            /* one TCP direction with data in flight or holes */
     uint64_t tunnel;                /* outer addresses of one tunnelled flow */
     uint64_t totals;                /* life-long sums of one flow, only with keep_finished */
-    uint64_t bin;                   /* one histogram bin of the open window */
+    uint64_t bins;                  /* seven histogram bins of the open window */
     uint64_t worst_flow;            /* the most that one flow can take, without bins */
     uint64_t flows_in_use;
     uint64_t resident;              /* allocated by the table now */

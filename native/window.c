@@ -43,8 +43,10 @@ static void put_tunnel(const struct vms_table *t, const struct flow *f, vms_reco
     const struct tunnel_ends *tunnel = pool_at(&t->tunnels, f->tunnel);
     r->tunnel = tunnel->kind;
     r->outer_ip_version = tunnel->ip_version;
-    memcpy(r->outer_src, tunnel->outer[f->client], 16);
-    memcpy(r->outer_dst, tunnel->outer[!f->client], 16);
+    /* Between two tunnel ends the way back is the reverse; a mirror session has one way for both directions. */
+    bool reverse = tunnel->direction != f->client && tunnel->kind != VMS_TUNNEL_ERSPAN;
+    memcpy(r->outer_src, reverse ? tunnel->dst : tunnel->src, 16);
+    memcpy(r->outer_dst, reverse ? tunnel->src : tunnel->dst, 16);
 }
 
 static void put_identity(const struct vms_table *t, const struct flow *f, vms_record_t *r)
@@ -191,7 +193,7 @@ static void clear_window(struct flow *f)
 void vms_pending(const vms_table_t *t, uint32_t *records, uint32_t *bins)
 {
     *records = t->listed_count + (t->overflow.packets ? 1 : 0);
-    *bins = t->bins.in_use;
+    *bins = t->bin_count;
 }
 
 static void put_overflow(struct vms_table *t, vms_record_t *r)
@@ -235,6 +237,7 @@ uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacit
     if (t->overflow.packets && written < record_capacity)
         put_overflow(t, &records[written++]);
     pool_reset(&t->bins);
+    t->bin_count = 0;
     t->window_start_ns = t->window_end_ns = 0;
     return written;
 }

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from sensor import __version__
-from sensor.config import OPTIONS, Option, build, influx_settings, options_of
+from sensor.config import OPTIONS, Option, build, options_of
 from sensor.errors import INTERRUPTED, SensorError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -143,7 +143,7 @@ class Interrupted(SensorError):
 
 @contextlib.contextmanager
 def _stop_on_terminate() -> Iterator[Callable[[], bool]]:
-    """True after SIGINT or SIGTERM: what has been read so far is still written, then the command ends as interrupted."""
+    """True after SIGINT or SIGTERM: what has been read so far is still written, then the command is interrupted."""
     asked: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda received, _: asked.append(received)) for number in numbers}

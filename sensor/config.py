@@ -1,5 +1,6 @@
-"""Options of ``capture`` and ``read``: one row each, from which the command line, the configuration file and the
-documentation follow. All validation happens here; what comes out is frozen.
+"""Options of ``capture`` and ``read``, one row each: command line, configuration file and documentation follow.
+
+All validation happens here; what comes out is frozen.
 """
 
 from __future__ import annotations
@@ -118,6 +119,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("idle_timeout", "A flow that is silent for so long has ended.", parse_duration, "60s", "DURATION"),
     Option("tcp_idle_timeout", "The same for an established TCP connection.", parse_duration, "5m", "DURATION"),
     Option("active_timeout", "A longer flow is reported in parts in --flows.", parse_duration, "30m", "DURATION"),
+    Option("duplicate_horizon", "A copy of a packet within this time is a mirror duplicate.", parse_duration, "10ms",
+           "DURATION"),
+    Option("keep_duplicates", "Count mirror duplicates like any packet.", flag=True),
     Option("no_vlan_key", "Do not tell flows apart by VLAN: for mirrors that see both sides of a router.", flag=True),
     Option("monitored", "Prefix whose addresses are VMs; others are 'external'. Repeatable. "
            "Default: the private ranges.", parse_network, None, "PREFIX", multiple=True),
@@ -163,6 +167,7 @@ class Settings:
     idle_timeout: int
     tcp_idle_timeout: int
     active_timeout: int
+    duplicate_horizon: int
     vlan_in_key: bool
     monitored: tuple[Network, ...]
     flows: str | None
@@ -191,7 +196,9 @@ def load_file(path: Path, command: str) -> dict[str, Any]:
         raise InputError(f"{path}: cannot read the configuration file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
-    return {key: value for key, value in given.items() if command in _known(key, path).commands and _check(key, value, path)}
+    for key, value in given.items():
+        _check(_known(key, path), value, path)
+    return {key: value for key, value in given.items() if command in _known(key, path).commands}
 
 
 def _known(key: str, path: Path) -> Option:
@@ -202,15 +209,15 @@ def _known(key: str, path: Path) -> Option:
     return names[key]
 
 
-def _check(key: str, value: object, path: Path) -> bool:
-    option = _known(key, path)
-    if option.flag and not isinstance(value, bool):
-        raise UsageError(f"{path}: {key} takes true or false")
-    if option.multiple and not isinstance(value, list):
-        raise UsageError(f"{path}: {key} takes a list, for example {key} = [...]")
-    if not option.flag and not option.multiple and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
-        raise UsageError(f"{path}: {key} takes a string or a number")
-    return True
+def _check(option: Option, value: object, path: Path) -> None:
+    if option.flag:
+        wanted, fits = "true or false", isinstance(value, bool)
+    elif option.multiple:
+        wanted, fits = f"a list, for example {option.name} = [...]", isinstance(value, list)
+    else:
+        wanted, fits = "a string or a number", isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    if not fits:
+        raise UsageError(f"{path}: {option.name} takes {wanted}")
 
 
 def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> Settings:
@@ -232,6 +239,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         idle_timeout=value["idle_timeout"],
         tcp_idle_timeout=value["tcp_idle_timeout"],
         active_timeout=value["active_timeout"],
+        duplicate_horizon=0 if value["keep_duplicates"] else value["duplicate_horizon"],
         vlan_in_key=not value["no_vlan_key"],
         monitored=tuple(value["monitored"]) or PRIVATE_NETWORKS,
         flows=value["flows"],

@@ -64,7 +64,7 @@ class DeliveryError(SensorError):
 
 
 INTERRUPTED = 130
-"""Exit status of a ``read``, ``show`` or ``push`` that Ctrl-C ended early. ``capture`` ends with 0: that is how it ends."""
+"""Exit status of a command that Ctrl-C ended early; not of ``capture``, for which that is the normal end."""
 
 FAILURES: tuple[type[SensorError], ...] = (
     SensorError, UsageError, InputError, DamagedInputError, InterfaceError, PrivilegeError, OutputError, DeliveryError,

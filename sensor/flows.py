@@ -120,8 +120,8 @@ def _derived(record: Any, direction: str, name: str) -> float | None:
 def _times(record: Any) -> dict[str, int | float | None]:
     protocol, count = int(record["protocol"]), int(record["response_count"])
     times: dict[str, int | float | None] = {
-        f"handshake_{side}_us": microseconds(ns) if (ns := int(record[f"handshake_{side}_ns"])) != native.ABSENT else None
-        for side in ("server", "client")
+        f"handshake_{side}_us": None if ns == native.ABSENT else microseconds(ns)
+        for side, ns in ((side, int(record[f"handshake_{side}_ns"])) for side in ("server", "client"))
     }
     both = all(record["flags"] & bit for bit in native.SEEN.values())
     times["response_time_count"] = count if protocol in (TCP, UDP) and both else None

@@ -168,10 +168,10 @@ class _Sender:
 
     def emit(self, message: Message | Ready) -> None:
         """Queue a message. Where there is no room, a window is dropped, and said; other messages wait."""
-        try:
-            self._queue.put(message, block=not isinstance(message, Snapshot))
-        except queue.Full:
+        if isinstance(message, Snapshot) and self._queue.full():
             print(f"vmsensor: the window at {message.start_ns} ns is lost: the supervisor is busy", file=sys.stderr)
+        else:
+            self._queue.put(message)
 
     def finish(self, last: Failed | None) -> None:
         """Send the last message and wait until all are sent."""

@@ -142,6 +142,7 @@ SENSOR: tuple[Metric, ...] = (
            needs="samples"),
     Metric("fate_flow", "packets", "Counted in a flow."),
     Metric("fate_overflow", "packets", "Counted in the overflow entry: the table was full of busy flows."),
+    Metric("fate_mirror_duplicate", "packets", "Copies of a packet counted before."),
     Metric("fate_arp", "packets", "ARP and RARP."),
     Metric("fate_not_ip", "packets", "Well-formed frames of another network protocol."),
     Metric("fate_unknown_link", "packets", "Of a link type that is not decoded."),

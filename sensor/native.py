@@ -96,6 +96,7 @@ class TableOptions:
     idle_timeout_ns: int = 60_000_000_000
     tcp_idle_timeout_ns: int = 300_000_000_000
     active_timeout_ns: int = 1_800_000_000_000
+    duplicate_horizon_ns: int = 10_000_000
     vlan_in_key: bool = True
     keep_finished: bool = False
     secret: bytes | None = None
@@ -117,6 +118,7 @@ class FlowTable:
                         "idle_timeout_ns": options.idle_timeout_ns,
                         "tcp_idle_timeout_ns": options.tcp_idle_timeout_ns,
                         "active_timeout_ns": options.active_timeout_ns,
+                        "duplicate_horizon_ns": options.duplicate_horizon_ns,
                         "link_type": link_type,
                         "vlan_in_key": options.vlan_in_key,
                         "keep_finished": options.keep_finished,
@@ -138,12 +140,9 @@ class FlowTable:
         ``meta`` is packed as dtype ``META``; fractions of a second in it count ticks of ``tick_ns``. Fewer than all
         are counted when the next packet belongs to another window, or when finished flows must be taken first.
         """
+        packets = ffi.from_buffer("vms_meta_t[]", meta)
         count = len(meta) // META.itemsize
-        return int(
-            lib.vms_ingest(
-                self._table, ffi.from_buffer(data), len(data), ffi.from_buffer("vms_meta_t[]", meta), first, count, tick_ns
-            )
-        )
+        return int(lib.vms_ingest(self._table, ffi.from_buffer(data), len(data), packets, first, count, tick_ns))
 
     def tick(self, now_ns: int) -> None:
         """Open the window that holds ``now_ns`` if none is open, and end flows that are idle by then."""

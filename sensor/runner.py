@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 from sensor.analysis.report import Reporter
 from sensor.config import Settings
@@ -25,6 +26,7 @@ def table_options(settings: Settings) -> TableOptions:
         idle_timeout_ns=settings.idle_timeout,
         tcp_idle_timeout_ns=settings.tcp_idle_timeout,
         active_timeout_ns=settings.active_timeout,
+        duplicate_horizon_ns=settings.duplicate_horizon,
         vlan_in_key=settings.vlan_in_key,
         keep_finished=settings.flows is not None,
     )
@@ -32,26 +34,34 @@ def table_options(settings: Settings) -> TableOptions:
 
 def make_sinks(settings: Settings) -> list[Sink]:
     """The sinks that were asked for; nothing is opened yet."""
-    sinks: list[Sink] = []
-    for kind, target in settings.sinks:
-        if kind == "store":
-            from sensor.sinks.spool import SpoolSink
+    wanted = [(kind, target) for kind, target in settings.sinks if not _by_the_way(kind, target, settings)]
+    return [_make_sink(kind, target, settings) for kind, target in wanted]
 
-            sinks.append(SpoolSink(target or settings.store))
-        elif kind == "influx" and settings.influx:
-            from sensor.sinks.delivery import InfluxSink
-            from sensor.sinks.spool import SpoolSink
 
-            sinks.append(InfluxSink(SpoolSink(settings.store), settings.influx))
-        elif kind == "json":
-            from sensor.sinks.jsonlines import JsonLinesSink
+def _by_the_way(kind: str, target: str, settings: Settings) -> bool:
+    """True for what another sink does already: InfluxDB is written by way of a store, and a store has one writer."""
+    same_store = kind == "store" and Path(target or settings.store) == settings.store
+    return kind == "none" or (same_store and ("influx", "") in settings.sinks)
 
-            sinks.append(JsonLinesSink(target))
-        elif kind == "table":
-            from sensor.sinks.table import TableSink
 
-            sinks.append(TableSink(lambda: kept_where(settings)))
-    return sinks
+def _make_sink(kind: str, target: str, settings: Settings) -> Sink:
+    """One sink. Modules are loaded when needed: a run without InfluxDB starts without its client."""
+    if kind == "json":
+        from sensor.sinks.jsonlines import JsonLinesSink
+
+        return JsonLinesSink(target)
+    if kind == "table":
+        from sensor.sinks.table import TableSink
+
+        return TableSink(lambda: kept_where(settings))
+    from sensor.sinks.spool import SpoolSink
+
+    spool = SpoolSink(target or settings.store)
+    if kind == "store" or settings.influx is None:
+        return spool
+    from sensor.sinks.delivery import InfluxSink
+
+    return InfluxSink(spool, settings.influx)
 
 
 def kept_where(settings: Settings) -> Iterator[str]:

@@ -7,12 +7,11 @@ Other sources plug in at the same place.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import select
-import threading
+import socket
+import subprocess
 import time
-import zlib
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
@@ -30,6 +29,7 @@ FILE_BATCH = 8192
 LIVE_BATCH = 4096
 MICROSECOND_NS = 1000
 READ_TIMEOUT_MS = 100
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h; the socket module does not have them
 PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP = -5, -8, -9
 
 
@@ -168,17 +168,23 @@ class _OpenFile:
         try:
             data, meta = self._handle.next_batch(FILE_BATCH)
         except pcapy.PcapError as error:
-            self.damage = DamagedInputError(f"{self._path}: {error}; everything before that was counted")
+            self._damaged(str(error))
             data, meta = self._before_the_damage()
         self._counted += len(meta) // META.itemsize
-        if not meta and self._unzip and self._unzip.damage and not self.damage:
-            self.damage = DamagedInputError(f"{self._path}: {self._unzip.damage}; everything before that was counted")
+        if not meta and self._unzip and not self.damage and (damage := self._unzip.damage()):
+            self._damaged(damage)
         return data, meta
 
     def close(self) -> None:
         self._handle.close()
         if self._unzip:
             self._unzip.close()
+
+    def _damaged(self, how: str) -> None:
+        counted = "everything before that was counted"
+        if self._path == "-":
+            counted = f"up to {FILE_BATCH} packets before that were not counted; read it from a file to have them all"
+        self.damage = DamagedInputError(f"{self._path}: {how}; {counted}")
 
     def _open(self) -> Any:
         try:
@@ -199,7 +205,7 @@ class _OpenFile:
         if not zipped:
             return self._path
         self._unzip = _Unzip(self._path)
-        return f"/dev/fd/{self._unzip.read_end}"
+        return self._unzip.file_name
 
     def _before_the_damage(self) -> tuple[bytes, bytes]:
         """The sound packets of the batch that failed, which next_batch does not hand out.
@@ -207,8 +213,6 @@ class _OpenFile:
         The file is read again up to the damage, the last stretch one packet a call: at most one batch, once a file.
         """
         if self._path == "-":
-            lost = f"; up to {FILE_BATCH} packets before that were not counted: save the input to a file to have them"
-            self.damage = DamagedInputError(f"standard input: {str(self.damage).partition(';')[0]}{lost}")
             return b"", b""
         self.close()
         self._handle = self._open()
@@ -232,29 +236,35 @@ def _join(packets: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
 
 
 class _Unzip:
-    """Decompresses a file into a pipe, in a thread of its own, because libpcap reads only plain captures."""
+    """Decompresses a file into a pipe, because libpcap reads only plain captures.
+
+    In a process of its own: pcapy-ng holds the GIL while it opens a file, so a thread could not feed it.
+    """
 
     def __init__(self, path: str) -> None:
-        self.damage: str | None = None
-        self.read_end, self._write_end = os.pipe()
-        self._thread = threading.Thread(target=self._run, args=(path,), name="unzip", daemon=True)
-        self._thread.start()
+        try:
+            self._process = subprocess.Popen(
+                ["gzip", "--decompress", "--stdout", "--", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except FileNotFoundError:
+            raise InputError(f"{path}: is gzipped, and there is no gzip to unpack it; install gzip") from None
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+
+    @property
+    def file_name(self) -> str:
+        """Where the plain capture can be read, once."""
+        return f"/dev/fd/{self._output.fileno()}"
+
+    def damage(self) -> str | None:
+        """What gzip says is wrong with the file, once all of it has been read."""
+        _, said = self._process.communicate()
+        return said.decode(errors="replace").strip() if self._process.returncode else None
 
     def close(self) -> None:
-        if self.read_end >= 0:
-            os.close(self.read_end)  # a writer that still waits gets EPIPE
-        self.read_end = -1
-        self._thread.join()
-
-    def _run(self, path: str) -> None:
-        try:
-            with gzip.open(path, "rb") as packed, open(self._write_end, "wb", buffering=0) as pipe:
-                while chunk := packed.read(1 << 18):
-                    pipe.write(chunk)
-        except BrokenPipeError:
-            pass
-        except (OSError, EOFError, zlib.error) as error:
-            self.damage = f"damaged gzip data: {error}"
+        """End it, wherever it is."""
+        self._process.kill()
+        self._process.communicate()
 
 
 class LiveSource:
@@ -292,8 +302,9 @@ class LiveSource:
     def open(self, table: FlowTable) -> None:
         """Activate the handle with its filter set, and note the NIC's drop counters."""
         self._handle = activate(self._interface, self._snaplen, self._buffer_size, self._promiscuous)
-        inbound = "inbound" if self._direction == "in" else None
-        set_filter(self._handle, " and ".join(f"({part})" for part in (inbound, self._bpf) if part) or None, self._bpf)
+        if self._direction == "in":
+            ignore_outgoing(self._handle)
+        set_filter(self._handle, self._bpf)
         # libpcap may wait for ever on a silent wire (TPACKET_V3), so the waiting is done here.
         self._handle.setnonblock(1)
         self._poller.register(self._handle.getfd(), select.POLLIN)
@@ -368,14 +379,28 @@ def activate(interface: str, snaplen: int, buffer_size: int, promiscuous: bool) 
     raise InterfaceError(f"{interface}: libpcap cannot capture on it (status {status})")
 
 
-def set_filter(handle: Any, bpf: str | None, shown: str | None = None) -> None:
+def ignore_outgoing(handle: Any) -> None:
+    """Leave out what this host sends on the interface: it did not come from the mirror.
+
+    Done by the socket, so that the kernel does not count it either. (A BPF filter with ``inbound`` would lose packets:
+    libpcap 1.9 evaluates the first block of a ring in user space, where packet types are not known.)
+    """
+    handle.setdirection(pcapy.PCAP_D_IN)
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=os.dup(handle.getfd())) as packet_socket,
+        contextlib.suppress(OSError),  # Linux before 4.20: the direction above does it, but the kernel counts them
+    ):
+        packet_socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+
+
+def set_filter(handle: Any, bpf: str | None) -> None:
     """Set a BPF filter; UsageError with libpcap's message when it is not valid."""
     if not bpf:
         return
     try:
         handle.setfilter(bpf)
     except pcapy.PcapError as error:
-        raise UsageError(f"--filter {shown or bpf!r}: {error}") from None
+        raise UsageError(f"--filter {bpf!r}: {error}") from None
 
 
 def nic_drops(interface: str) -> int | None:

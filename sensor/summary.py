@@ -5,7 +5,8 @@ It is fed with points, so that ``read`` (from reports) and ``show`` (from a stor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ from sensor.window import Report, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
+
+WIDE = 118
+"""Terminal columns that the whole table takes, addresses being IPv4."""
 
 MOST_PAIRS = 20_000
 """Pairs kept apart; the traffic of further ones is added up in one."""
@@ -108,8 +113,14 @@ class Summary:
         sent = sums["data_packets"] + sums["upstream_losses"]
         lost = max(sums["retransmissions"] - sums["spurious"], 0) + sums["upstream_losses"]
         least, worst = float(self._least_rtt[row]), float(self._worst_p95[row])
+        src, src_tenant, dst, dst_tenant, scope, service = key
         return Pair(
-            *key,
+            src,
+            src_tenant,
+            dst,
+            dst_tenant,
+            scope,
+            service,
             octets=sums["bytes"],
             packets=sums["packets"],
             rtt_min_us=least if np.isfinite(least) else None,
@@ -128,55 +139,73 @@ def _filled(table: Table, name: str, absent: float) -> NumpyArray:
     return np.where(present(column), column.values, absent)
 
 
+@dataclass(frozen=True)
+class Heading:
+    """A column of the table. One that is not ``essential`` is left out on a narrow terminal."""
+
+    name: str
+    cell: Callable[[Pair, float], str]
+    numeric: bool = True
+    essential: bool = True
+
+
+HEADINGS = (
+    Heading("from", lambda pair, _: pair.src, numeric=False),
+    Heading("to", lambda pair, _: pair.dst, numeric=False),
+    Heading("tenant", lambda pair, _: _tenants(pair), numeric=False),
+    Heading("scope", lambda pair, _: pair.scope, numeric=False, essential=False),
+    Heading("service", lambda pair, _: pair.service, numeric=False),
+    Heading("throughput", lambda pair, seconds: scaled(pair.octets * 8 / seconds, "bit/s") if seconds else "-"),
+    Heading("octets", lambda pair, _: scaled(pair.octets, "B"), essential=False),
+    Heading("packets", lambda pair, _: f"{pair.packets:,}", essential=False),
+    Heading("RTT min", lambda pair, _: _latency(pair.rtt_min_us)),
+    Heading("RTT p95", lambda pair, _: _latency(pair.worst_p95_us)),
+    Heading("loss", lambda pair, _: "-" if pair.loss_ratio is None else f"{pair.loss_ratio:.2%}"),
+)
+
+
+def console_for_people() -> Console:
+    """Standard output; where it is no terminal, as wide as the whole table."""
+    from rich.console import Console  # here, because most commands print no table
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDE)
+
+
 def print_summary(summary: Summary, console: Console, where: Iterable[str] = (), most: int = 15) -> None:
     """Print the top pairs as a table, and a line on each place that keeps the results."""
-    from rich.table import Table as RichTable
-
     if not len(summary):
         console.print(f"No VM traffic in {_count(summary.windows, 'window')}; {summary.received:,} packets received.")
     else:
-        title = f"Top VM pairs over {summary.seconds:,.0f} s, {_count(summary.windows, 'window')}"
-        table = RichTable(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-        for name, justify in _HEADINGS:
-            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        for pair in summary.top(most):
-            table.add_row(*_cells(pair, summary.seconds))
-        console.print(table)
-        console.print(_beneath(summary, most))
+        console.print(_table(summary, most, console.width >= WIDE))
+        console.print(_beneath(summary, most), soft_wrap=False)
     for line in where:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
-_HEADINGS = (("from", "left"), ("to", "left"), ("scope", "left"), ("service", "left"), ("throughput", "right"),
-             ("octets", "right"), ("packets", "right"), ("RTT min", "right"), ("p95", "right"),
-             ("loss", "right"))  # fmt: skip
+def _table(summary: Summary, most: int, wide: bool) -> RichTable:
+    from rich.table import Table as RichTable
+
+    title = f"Top VM pairs over {summary.seconds:,.0f} s, {_count(summary.windows, 'window')}"
+    table = RichTable(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    headings = [heading for heading in HEADINGS if wide or heading.essential]
+    for heading in headings:
+        table.add_column(heading.name, justify="right" if heading.numeric else "left", no_wrap=True)
+    for pair in summary.top(most):
+        table.add_row(*(heading.cell(pair, summary.seconds) for heading in headings))
+    return table
 
 
-def _cells(pair: Pair, seconds: float) -> list[str]:
-    return [
-        _vm(pair.src, pair.src_tenant),
-        _vm(pair.dst, pair.dst_tenant),
-        pair.scope,
-        pair.service,
-        scaled(pair.octets * 8 / seconds, "bit/s") if seconds else "-",
-        scaled(pair.octets, "B"),
-        f"{pair.packets:,}",
-        _latency(pair.rtt_min_us),
-        _latency(pair.worst_p95_us),
-        "-" if pair.loss_ratio is None else f"{pair.loss_ratio:.2%}",
-    ]
-
-
-def _vm(name: str, tenant: str) -> str:
-    return name if tenant in ("", "default", name) else f"{name} ({tenant})"
+def _tenants(pair: Pair) -> str:
+    known = [name for name in (pair.src_tenant, pair.dst_tenant) if name and name != "external"]
+    return " > ".join(dict.fromkeys(known)) or "-"
 
 
 def _beneath(summary: Summary, most: int) -> str:
     hidden = len(summary) - most
     more = f"{hidden:,} more pairs are not shown. " if hidden > 0 else ""
     return (
-        f"[dim]{more}Each line is one direction of a pair. RTT: tap to the second VM and back, TCP; p95: of the worst "
-        "window. Loss: segments resent or lost before the tap / data segments; - where not measured.[/dim]"
+        f"[dim]{more}Each line is one direction of a pair. RTT: from the tap to the second VM and back; p95: in the "
+        "worst window. Loss: segments resent or lost before the tap / data segments. - is what was not measured.[/dim]"
     )
 
 

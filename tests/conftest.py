@@ -12,6 +12,8 @@ import pytest
 
 from tests.needs import ROOT
 
+pytest_plugins = ["tests.servers"]
+
 SECONDS_PER_CAPTURE = 60
 
 ReadCapture = Callable[[Path], "subprocess.CompletedProcess[str]"]

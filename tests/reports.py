@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from sensor.sinks.spool import SpoolSink
 from sensor.window import Column, Report, Table
 
 SECOND = 1_000_000_000
@@ -33,3 +36,12 @@ def make_report(window: int = 0, rows: int = 3, *, partial: bool = False) -> Rep
         "detail": Column(np.array([f'say "{number}"' for number in range(rows)], dtype=object)),
     }
     return Report(start, start + 10 * SECOND, start, [Table("vm_traffic", rows, tags, fields)], partial)
+
+
+def keep(store: Path, reports: list[Report]) -> None:
+    """Put the reports into a store, as a sensor without a server does."""
+    sink = SpoolSink(store)
+    sink.open()
+    for report in reports:
+        sink.write(report)
+    sink.close()

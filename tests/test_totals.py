@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.oracles import program
-from tests.oracles.captures import CAPTURES, name
+from tests.oracles.captures import CAPTURES, name, read_ahead
 from tests.oracles.dpkt_oracle import open_capture
 
 every_capture = pytest.mark.parametrize("capture", CAPTURES, ids=name)
 SOUND, DAMAGED = 0, 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _everything_is_read(request: pytest.FixtureRequest) -> None:
+    """Start the program for all captures at once."""
+    read_ahead(request, program.run)
 
 
 @every_capture

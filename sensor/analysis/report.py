@@ -71,11 +71,11 @@ def sensor_table(snapshot: Snapshot, sensor: str, interface: str) -> Table:
         "ip_bytes": counters.ip_bytes,
         "flows": int((snapshot.records["flags"] & OVERFLOW == 0).sum()),
         "mirror_duplicate_ratio": (
-            counters.notes["mirror_duplicates"] / counters.received if counters.received else None
+            counters.fates["mirror_duplicate"] / counters.received if counters.received else None
         ),
         "unseen_ratio": unseen / (seen + unseen) if seen else None,
         **{f"fate_{name}": count for name, count in counters.fates.items()},
-        **{name: count for name, count in counters.notes.items() if name != "mirror_duplicates"},
+        **counters.notes,
     }
     fields = {metric.name: _single(values[metric.name], metric.unit == "ratio") for metric in SENSOR}
     return Table("sensor", 1, {"sensor": [sensor], "interface": [interface]}, fields)

@@ -22,7 +22,7 @@ DEFAULT_TENANT = "default"
 SCOPES = ("unknown", "east-west", "north-south", "inter-tenant")
 UNKNOWN, EAST_WEST, NORTH_SOUTH, INTER_TENANT = range(4)
 
-_ENDPOINT = np.dtype([("ip", "u1", (16,)), ("version", "u1"), ("tags", "u1"), ("vlan", ">u2", (4,)), ("vni", ">i8")])
+_ENDPOINT = np.dtype([("ip", "u1", (16,)), ("version", "u1"), ("tags", "u1"), ("vlan", "u2", (4,)), ("vni", "i8")])
 
 
 @dataclass(frozen=True)

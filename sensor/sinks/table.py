@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sensor.errors import OutputError
-from sensor.summary import Summary, print_summary
+from sensor.summary import Summary, console_for_people, print_summary
 from sensor.window import Report
 
 
@@ -27,9 +27,7 @@ class TableSink:
 
     def close(self) -> None:
         """Print."""
-        from rich.console import Console  # here, because a run without a table need not load it
-
         try:
-            print_summary(self._summary, Console(), self._where())
+            print_summary(self._summary, console_for_people(), self._where())
         except BrokenPipeError:
             raise OutputError("standard output: its reader has ended; the summary is not printed") from None

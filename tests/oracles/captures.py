@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 from tests.needs import PCAPS, SHARED_CAPTURES, need_tool
 from tests.oracles import dpkt_oracle, tshark_oracle
@@ -34,6 +39,15 @@ def by_dpkt(capture: Path) -> list[Verdict] | None:
         return dpkt_oracle.read(capture)
     except Unreadable:
         return None
+
+
+def read_ahead(request: pytest.FixtureRequest, *readers: Callable[[Path], object]) -> None:
+    """Let the (cached) readers go over the captures of all selected tests at once, on every processor."""
+    parameters = [getattr(item, "callspec", None) for item in request.session.items]
+    selected = {call.params["capture"]: None for call in parameters if call and "capture" in call.params}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for reader in readers:
+            pool.map(reader, selected)
 
 
 def opinions(capture: Path) -> dict[str, list[Verdict]]:

@@ -15,7 +15,7 @@ from ..wire import Path
 
 CLIENT, SERVER, RESOLVER = "10.1.0.11", "10.1.0.12", "10.1.0.2"
 CLIENT6, SERVER6, RESOLVER6 = "2001:db8:1::11", "2001:db8:1::12", "2001:db8:1::2"
-PATH = Path()
+PATH = Path(client_ns=60_123, server_ns=90_457)  # no whole microseconds: some captures keep nanoseconds
 
 
 def visit(

@@ -1,0 +1,90 @@
+#include <stdlib.h>
+
+#include "duplicate.h"
+
+#define TRANSPORT_HEADER_LEAST 8         /* UDP; ICMP with its checksum, identifier and sequence number */
+#define TRANSPORT_HEADER_OTHER 28       /* SCTP with the head of its first chunk */
+
+int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns)
+{
+    memcpy(d->secret, secret, sizeof d->secret);
+    d->horizon_ns = horizon_ns;
+    d->sets = horizon_ns ? calloc(DUPLICATE_SETS, sizeof *d->sets) : NULL;
+    return horizon_ns && !d->sets ? -1 : 0;
+}
+
+void duplicates_close(struct duplicates *d)
+{
+    free(d->sets);
+    d->sets = NULL;
+}
+
+/* Two words into one by a 128-bit product, folded: fast, and not to be steered without the secret. */
+static inline uint64_t fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t mix(const struct duplicates *d, uint64_t hash, const void *bytes, size_t size)
+{
+    const uint8_t *at = bytes;
+    for (; size >= 8; at += 8, size -= 8) {
+        uint64_t word;
+        memcpy(&word, at, sizeof word);
+        hash = fold(hash ^ word, d->secret[1] | 1);
+    }
+    uint64_t tail = size;
+    for (; size; size--)
+        tail = tail << 8 | *at++;
+    return fold(hash ^ tail, d->secret[1] | 1);
+}
+
+/* Octets of the transport header that every copy has, also one cut shorter by the snap length of a tunnelled copy. */
+static size_t header_size(const struct packet *p)
+{
+    size_t captured = cursor_left(&p->transport);
+    bool small = p->protocol == 17 || p->protocol == 1 || p->protocol == 58;
+    size_t wanted = p->has_tcp ? 20u + p->tcp_options_size : small ? TRANSPORT_HEADER_LEAST : TRANSPORT_HEADER_OTHER;
+    return captured < wanted ? captured : wanted;
+}
+
+uint64_t duplicate_print(const struct duplicates *d, const struct packet *p)
+{
+    size_t address = p->ip_version == 4 ? 4 : 16;
+    const uint32_t sizes[4] = {p->ip_id, p->ip_bytes, p->protocol, p->fragment_offset};
+    uint64_t hash = mix(d, d->secret[0], sizes, sizeof sizes);
+    hash = mix(d, hash, p->src, address);
+    hash = mix(d, hash, p->dst, address);
+    return mix(d, hash, p->transport.at, header_size(p));
+}
+
+static struct sighting *set_of(const struct duplicates *d, uint64_t print)
+{
+    return d->sets[print % DUPLICATE_SETS];
+}
+
+void duplicate_prefetch(const struct duplicates *d, uint64_t print)
+{
+    __builtin_prefetch(set_of(d, print), 1);
+}
+
+const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, int64_t ts_ns)
+{
+    const struct sighting *set = set_of(d, print);
+    for (int i = 0; i < DUPLICATE_WAYS; i++) {
+        int64_t age = ts_ns - set[i].ts_ns;
+        if (set[i].print == (uint32_t)(print >> 32) && age <= d->horizon_ns && age >= -d->horizon_ns)
+            return &set[i];
+    }
+    return NULL;
+}
+
+void duplicate_remember(struct duplicates *d, uint64_t print, int64_t ts_ns, uint32_t slot)
+{
+    struct sighting *set = set_of(d, print), *oldest = &set[0];
+    for (int i = 1; i < DUPLICATE_WAYS; i++)
+        if (set[i].ts_ns < oldest->ts_ns)
+            oldest = &set[i];
+    *oldest = (struct sighting){ts_ns, (uint32_t)(print >> 32), slot};
+}

@@ -1,0 +1,41 @@
+/*
+ * Mirror duplicates: the second sighting of a packet that the mirror copied at two places, perhaps before and after
+ * routing. The same innermost packet within a short horizon: addresses, IP identification, length and the transport
+ * header (ports, sequence numbers, flags, checksum) are equal; TTL, TOS, MAC, VLAN, VNI and everything outside may
+ * differ. A resend is no duplicate: it has a new IP identification or timestamp, or comes later.
+ */
+#ifndef VMS_DUPLICATE_H
+#define VMS_DUPLICATE_H
+
+#include "decode.h"
+
+#define DUPLICATE_SETS 16384u       /* of four: 65,536 packets, at 10 ms a rate of 6.5 million packets/s */
+#define DUPLICATE_WAYS 4
+
+struct sighting {
+    int64_t ts_ns;
+    uint32_t print;
+    uint32_t slot;                  /* of the flow that counted it; 0 for the overflow entry */
+};
+
+struct duplicates {
+    uint64_t secret[2];
+    int64_t horizon_ns;             /* 0: duplicates are counted like any packet */
+    struct sighting (*sets)[DUPLICATE_WAYS];
+};
+
+int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns);
+void duplicates_close(struct duplicates *d);
+
+/* A keyed hash of what the copies of a packet have in common. */
+uint64_t duplicate_print(const struct duplicates *d, const struct packet *p);
+
+void duplicate_prefetch(const struct duplicates *d, uint64_t print);
+
+/* The earlier sighting of this packet, or NULL. */
+const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, int64_t ts_ns);
+
+/* Remembers a packet that was counted; the oldest of its set gives way. */
+void duplicate_remember(struct duplicates *d, uint64_t print, int64_t ts_ns, uint32_t slot);
+
+#endif
