@@ -2,8 +2,10 @@
 
 #include "duplicate.h"
 
-#define TRANSPORT_HEADER_LEAST 8         /* UDP; ICMP with its checksum, identifier and sequence number */
-#define TRANSPORT_HEADER_OTHER 28       /* SCTP with the head of its first chunk */
+/* Octets compared behind the IP header. Not more than needed: copies with other tags are cut at other places by a short
+   snap length. More than the header where the checksum alone does not tell packets apart: it may be left to the NIC,
+   the same for every datagram of a size; and errors about packets of equal sums have equal sums. */
+enum { COMPARED_TCP = 20, COMPARED_UDP = 32, COMPARED_ICMP = 64, COMPARED_OTHER = 28 };
 
 int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns)
 {
@@ -40,12 +42,14 @@ static inline uint64_t mix(const struct duplicates *d, uint64_t hash, const void
     return fold(hash ^ tail, d->secret[1] | 1);
 }
 
-/* Octets of the transport header that every copy has, also one cut shorter by the snap length of a tunnelled copy. */
-static size_t header_size(const struct packet *p)
+static size_t compared(const struct packet *p)
 {
-    size_t captured = cursor_left(&p->transport);
-    bool small = p->protocol == 17 || p->protocol == 1 || p->protocol == 58;
-    size_t wanted = p->has_tcp ? 20u + p->tcp_options_size : small ? TRANSPORT_HEADER_LEAST : TRANSPORT_HEADER_OTHER;
+    size_t captured = cursor_left(&p->transport), wanted = COMPARED_OTHER;
+    switch (p->protocol) {
+    case 6: wanted = COMPARED_TCP + p->tcp_options_size; break;
+    case 17: wanted = COMPARED_UDP; break;
+    case 1: case 58: wanted = COMPARED_ICMP; break;
+    }
     return captured < wanted ? captured : wanted;
 }
 
@@ -56,7 +60,7 @@ uint64_t duplicate_print(const struct duplicates *d, const struct packet *p)
     uint64_t hash = mix(d, d->secret[0], sizes, sizeof sizes);
     hash = mix(d, hash, p->src, address);
     hash = mix(d, hash, p->dst, address);
-    return mix(d, hash, p->transport.at, header_size(p));
+    return mix(d, hash, p->transport.at, compared(p));
 }
 
 static struct sighting *set_of(const struct duplicates *d, uint64_t print)

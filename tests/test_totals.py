@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.oracles import program
+from tests.oracles.capture_file import open_capture
 from tests.oracles.captures import CAPTURES, name, read_ahead
-from tests.oracles.dpkt_oracle import open_capture
 
 every_capture = pytest.mark.parametrize("capture", CAPTURES, ids=name)
 SOUND, DAMAGED = 0, 4

@@ -12,8 +12,10 @@ import pytest
 
 from tests.needs import PCAPS, SHARED_CAPTURES, need_tool
 from tests.oracles import dpkt_oracle, tshark_oracle
+from tests.oracles.capture_file import Unreadable
+from tests.oracles.copies import without_copies
 from tests.oracles.differences import DIFFERENCES
-from tests.oracles.flows import Unreadable, Verdict
+from tests.oracles.flows import Verdict
 
 CAPTURES = [*sorted(PCAPS.glob("*.pcap*")), *sorted(SHARED_CAPTURES.glob("*.pcap*"))]
 
@@ -57,11 +59,12 @@ def opinions(capture: Path) -> dict[str, list[Verdict]]:
     return {oracle: verdicts for oracle, verdicts in said.items() if verdicts is not None}
 
 
+@cache
 def right(capture: Path) -> list[Verdict]:
-    """What is to be expected of the sensor: what the oracles agree on, and the table's word where they do not."""
+    """What the sensor has to count: what the oracles agree on, or the table's word; mirror duplicates left out."""
     said = opinions(capture)
     verdicts = list(next(iter(said.values()), []))
     for difference in DIFFERENCES:
         if difference.capture == name(capture):
             verdicts[difference.frame - 1] = difference.verdict(said)
-    return verdicts
+    return without_copies(capture, verdicts)

@@ -6,15 +6,15 @@ read alone and the way down is written here. Nothing is shared with the sensor o
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import dpkt
 
+from tests.oracles.capture_file import Capture, Unreadable, open_capture
 from tests.oracles.flows import (
     AH,
     EXTENSION_HEADERS,
@@ -27,14 +27,12 @@ from tests.oracles.flows import (
     WITH_PORTS,
     Fragment,
     Packet,
-    Unreadable,
     Verdict,
     virtual_subnet,
 )
 from tests.oracles.headers import ETHERNET, IP4, IP6, CutShort, Descent, Inside, Link, header, number, numbers
 from tests.oracles.links import LINKS, below, ethernet, raw
 
-LINK_TYPE_MASK = 0x03FFFFFF  # the upper six bits of the file header's field tell about the FCS
 ERSPAN_I_II, ERSPAN_III, FRAME_TYPE_IP = 0x88BE, 0x22EB, 2
 GRE_CHECKSUM, GRE_ROUTING, GRE_KEY, GRE_SEQUENCE, GRE_VERSION = 0x8000, 0x4000, 0x2000, 0x1000, 0x0007
 IPV4_IN_IP, IPV6_IN_IP, GRE_IN_IP = 4, 41, 47
@@ -174,14 +172,14 @@ def erspan(descent: Descent, kind: int, sequenced: bool, octets: bytes) -> Insid
     return inside
 
 
-def layers(link: Link, octets: bytes) -> Iterator[Packet]:
-    """The IP packets of a frame, outermost first, as far as they are complete."""
+def layers(link: Link, octets: bytes) -> Iterator[tuple[Packet, bytes]]:
+    """The IP packets of a frame and their octets, outermost first, as far as they are complete."""
     descent = Descent()
     try:
         inside = link(descent, octets)
         while inside:
             packet, payload = (ipv4 if inside.ethertype == IP4 else ipv6)(descent, inside.octets)
-            yield keyed_by(packet, payload)
+            yield keyed_by(packet, payload), inside.octets[: packet.octets]
             inside = tunnelled(descent, packet, payload)
     except CutShort:
         return
@@ -189,61 +187,22 @@ def layers(link: Link, octets: bytes) -> Iterator[Packet]:
 
 def verdict(link: Link, octets: bytes) -> Verdict:
     """The innermost IP packet of a frame; a tunnel with a stump inside counts as itself."""
-    packets = list(layers(link, octets))
+    packets = [packet for packet, _ in layers(link, octets)]
     if not packets:
         return None
     *outer, innermost = packets
     return replace(innermost, carriers=tuple(packet for packet in outer if packet.fragment))
 
 
-class WholeReads:
-    """A file that ends where it is cut: dpkt would hand out the stump of the last packet."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
-        self.file, self.seek = file, file.seek
-
-    def read(self, count: int) -> bytes:
-        """All ``count`` octets, or none at the end; EOFError when the file is cut here."""
-        octets = self.file.read(count)
-        if octets and len(octets) < count:
-            raise EOFError
-        return octets
-
-
-class Capture(NamedTuple):
-    """A capture file's frames up to where it is damaged, if it is."""
-
-    link_type: int
-    frames: list[bytes]
-    damaged: bool
-
-
-def open_capture(capture: Path) -> Capture:
-    """Read a pcap or pcapng file, gzip'd or not; Unreadable when it is neither."""
-    packed = capture.read_bytes()[:2] == b"\x1f\x8b"
-    with gzip.open(capture) if packed else capture.open("rb") as file:
-        try:
-            reader = dpkt.pcap.UniversalReader(WholeReads(file))
-        except (ValueError, EOFError, dpkt.UnpackError) as error:
-            raise Unreadable(str(error)) from error
-        return Capture(reader.datalink() & LINK_TYPE_MASK, *up_to_damage(reader))
-
-
-def up_to_damage(reader: Any) -> tuple[list[bytes], bool]:
-    """The frames before the first one that is not whole, and whether there was such a one."""
-    frames: list[bytes] = []
-    try:
-        for _, octets in reader:
-            frames.append(bytes(octets))
-    except (dpkt.UnpackError, EOFError):
-        return frames, True
-    return frames, False
-
-
 def read(path: Path) -> list[Verdict]:
     """One verdict a frame; Unreadable for a file or a link type that this decoder does not know."""
     capture = open_capture(path)
-    link = LINKS.get(capture.link_type)
-    if link is None:
+    link = link_of(capture)
+    return [verdict(link, octets) for _, octets in capture.frames]
+
+
+def link_of(capture: Capture) -> Link:
+    """How the frames of a capture begin."""
+    if capture.link_type not in LINKS:
         raise Unreadable(f"link type {capture.link_type}")
-    return [verdict(link, frame) for frame in capture.frames]
+    return LINKS[capture.link_type]

@@ -19,10 +19,6 @@ EXTENSION_HEADERS = {4: (AH,), 6: (HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AH, DES
 """What stands between the IP header and the payload, by IP version: RFC 8200 section 4, RFC 4302."""
 
 
-class Unreadable(Exception):
-    """The oracle cannot read this capture at all: it has no opinion."""
-
-
 @dataclass(frozen=True)
 class Fragment:
     """Which datagram a fragment belongs to, and whether it begins it."""

@@ -16,7 +16,7 @@ from tests.oracles.flows import ICMP, ICMP6, SCTP, TCP, UDP, Counts, Endpoint, K
 
 PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "icmp6": ICMP6, "sctp": SCTP}
 NEVER = ("--idle-timeout", "3650d", "--tcp-idle-timeout", "3650d", "--active-timeout", "3650d")
-SECONDS = 60
+SECONDS, HUNG = 30, -1
 TOTALS = re.compile(r"^received (\d+) = (.+); dropped by kernel (\S+), by NIC (\S+)$", re.MULTILINE)
 
 
@@ -49,7 +49,10 @@ class Run:
 def run(capture: Path) -> Run:
     """Run ``read`` over a capture, with no timeout to end a flow early."""
     command = [sys.executable, "-m", "sensor", "read", str(capture), "--to", "none", "--flows", "-", *NEVER]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=ROOT, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=ROOT, check=False)
+    except subprocess.TimeoutExpired as error:
+        return Run(HUNG, [], str(error))
     return Run(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
 
 

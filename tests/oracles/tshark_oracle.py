@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.oracles.capture_file import Unreadable
 from tests.oracles.flows import (
     EXTENSION_HEADERS,
     ICMP,
@@ -21,7 +22,6 @@ from tests.oracles.flows import (
     WITH_PORTS,
     Fragment,
     Packet,
-    Unreadable,
     Verdict,
     virtual_subnet,
 )
