@@ -24,6 +24,7 @@ struct packet {
     uint16_t dport;
     uint8_t ip_version;
     uint8_t protocol;
+    uint8_t ttl;                    /* IPv6: hop limit */
     bool has_ports;                 /* the key has ports (or ICMP type and code) */
     bool fragmented;
     uint32_t ip_id;                 /* IPv4, or of an IPv6 fragment; else 0 */

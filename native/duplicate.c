@@ -78,17 +78,17 @@ const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print
     const struct sighting *set = set_of(d, print);
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
         int64_t age = ts_ns - set[i].ts_ns;
-        if (set[i].print == (uint32_t)(print >> 32) && age <= d->horizon_ns && age >= -d->horizon_ns)
+        if (set[i].print == print >> 40 && age <= d->horizon_ns && age >= -d->horizon_ns)
             return &set[i];
     }
     return NULL;
 }
 
-void duplicate_remember(struct duplicates *d, uint64_t print, int64_t ts_ns, uint32_t slot)
+void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot)
 {
     struct sighting *set = set_of(d, print), *oldest = &set[0];
     for (int i = 1; i < DUPLICATE_WAYS; i++)
         if (set[i].ts_ns < oldest->ts_ns)
             oldest = &set[i];
-    *oldest = (struct sighting){ts_ns, (uint32_t)(print >> 32), slot};
+    *oldest = (struct sighting){p->ts_ns, (uint32_t)(print >> 40) & 0xffffff, p->ttl, slot};
 }

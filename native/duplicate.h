@@ -2,7 +2,8 @@
  * Mirror duplicates: the second sighting of a packet that the mirror copied at two places, perhaps before and after
  * routing. The same innermost packet within a short horizon: addresses, IP identification, length and the transport
  * header (ports, sequence numbers, flags, checksum) are equal; TTL, TOS, MAC, VLAN, VNI and everything outside may
- * differ. A resend is no duplicate: it has a new IP identification or timestamp, or comes later.
+ * differ, but see ingest.c on copies in two domains. A resend is no duplicate: it has a new IP identification or
+ * timestamp, or comes later.
  */
 #ifndef VMS_DUPLICATE_H
 #define VMS_DUPLICATE_H
@@ -14,7 +15,8 @@
 
 struct sighting {
     int64_t ts_ns;
-    uint32_t print;
+    uint32_t print : 24;
+    uint32_t ttl : 8;
     uint32_t slot;                  /* of the flow that counted it; 0 for the overflow entry */
 };
 
@@ -36,6 +38,6 @@ void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, int64_t ts_ns);
 
 /* Remembers a packet that was counted; the oldest of its set gives way. */
-void duplicate_remember(struct duplicates *d, uint64_t print, int64_t ts_ns, uint32_t slot);
+void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot);
 
 #endif

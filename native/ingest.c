@@ -48,6 +48,18 @@ static void count_overflow(struct vms_table *t, const struct packet *p)
     t->overflow.payload_bytes += p->payload_bytes;
 }
 
+/* Seen with the same TTL in two domains: from one VNI to another a packet has to be routed, from one VLAN to another it
+   may be bridged (or the mirror's own tag differs), but then keeps its MAC. Otherwise they are two tenants' packets. */
+static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, const struct place *place)
+{
+    const struct flow_key *a = &f->key, *b = &place->key;
+    if (a->flags & b->flags & KEY_HAS_VNI && a->vni != b->vni)
+        return false;
+    if (!a->vlan[0] || !b->vlan[0] || memcmp(a->vlan, b->vlan, sizeof a->vlan) == 0)
+        return true;
+    return !p->src_mac || memcmp(f->mac[place->direction], p->src_mac, 6) == 0;
+}
+
 /* True when the packet has been counted before; notes the copy in the flow that did. */
 static bool count_duplicate(struct vms_table *t, const struct packet *p, const struct place *place)
 {
@@ -61,6 +73,8 @@ static bool count_duplicate(struct vms_table *t, const struct packet *p, const s
     if (!flow_has_endpoints(t, first->slot, place))
         return false;                                   /* the slot has been given to another flow since */
     struct flow *f = flow_at(t, first->slot);
+    if (first->ttl == p->ttl && !can_be_unrouted_copy(f, p, place))
+        return false;
     window_list(t, f, first->slot);
     f->delta[place->direction].mirror_duplicates++;
     return true;
@@ -72,7 +86,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
     uint32_t slot = flow_of_packet(t, p, place);
     t->counters.ip_bytes += p->ip_bytes;
     if (t->duplicates.sets)
-        duplicate_remember(&t->duplicates, place->print, p->ts_ns, slot);
+        duplicate_remember(&t->duplicates, place->print, p, slot);
     if (!slot) {
         count_overflow(t, p);
         return VMS_FATE_OVERFLOW;

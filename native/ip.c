@@ -94,6 +94,7 @@ enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p)
     p->dst = header + 16;
     p->ip_bytes = total;
     p->protocol = header[9];
+    p->ttl = header[8];
     p->depth++;
     uint16_t offset = be16(header + 6);
     struct fragment_header f = {offset & 0x3fff, !(offset & 0x1fff), be16(header + 4), offset & 0x1fff};
@@ -179,6 +180,7 @@ enum vms_fate decode_ipv6(struct decoder *d, struct cursor c, struct packet *p)
     p->src = header + 8;
     p->dst = header + 24;
     p->protocol = header[6];
+    p->ttl = header[7];
     p->depth++;
     struct fragment_header f = {0};
     const uint8_t *start = c.at;

@@ -1,6 +1,6 @@
 /*
- * TCP at the tap: handshake times, RTT in both directions, and the cause of every segment that does not simply
- * advance. The rules, with their sources, are in docs/metrics.md.
+ * TCP at the tap: RTT in both directions, and the cause of every segment that does not simply advance. The rules, with
+ * their sources, are in docs/metrics.md.
  */
 
 #include "tcp.h"
@@ -8,128 +8,11 @@
 #define OUT_OF_WINDOW (1u << 30)            /* the largest window: RFC 7323 section 2.3 */
 #define REORDERING_NS 3000000LL             /* a hole filled within this time, with no RTT known, was reordering */
 #define TAP_REORDERING_NS 1000000LL         /* an ACK may pass the tap this much before the data that it ACKs */
-#define REUSE_IDLE_NS 1000000000LL          /* a SYN on a connection as idle as this starts a new one */
-
-enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_MSS = 2, OPTION_SACK = 5 };
-
-static bool is_set(const struct packet *p, uint8_t flags)
-{
-    return (p->tcp_flags & flags) == flags;
-}
 
 /* Sequence numbers that the segment takes up (RFC 9293 section 3.4). */
 static uint32_t sequence_length(const struct packet *p)
 {
     return p->payload_bytes + is_set(p, TCP_SYN) + is_set(p, TCP_FIN);
-}
-
-/* The value of a TCP option and its size; NULL if it is not there. */
-static const uint8_t *find_option(const struct packet *p, uint8_t wanted, uint8_t *size)
-{
-    struct cursor c = cursor_over(p->tcp_options, p->tcp_options_size);
-    const uint8_t *kind, *length, *value;
-    while ((kind = cursor_take(&c, 1)) && *kind != OPTION_END) {
-        if (*kind == OPTION_NOP)
-            continue;
-        if (!(length = cursor_take(&c, 1)) || *length < 2 || !(value = cursor_take(&c, *length - 2u)))
-            return NULL;
-        *size = *length - 2;
-        if (*kind == wanted)
-            return value;
-    }
-    return NULL;
-}
-
-/* ---- handshake ---- */
-
-static int64_t measured(int64_t from_ns, int64_t to_ns, bool ambiguous)
-{
-    return from_ns && to_ns >= from_ns && !ambiguous ? to_ns - from_ns : VMS_ABSENT;
-}
-
-static void handshake_syn(struct flow *f, int direction, const struct packet *p)
-{
-    const struct tcp_half *self = &f->tcp[direction];
-    if (f->syn_ns && f->client != direction) {
-        f->flags |= FLOW_SIMULTANEOUS;
-        return;
-    }
-    if (self->flags & HALF_NEXT_KNOWN && f->syn_ns) {
-        f->flags |= FLOW_SYN_RESENT;
-        return;
-    }
-    f->client = (uint8_t)direction;
-    f->role_source = VMS_ROLE_SYN;
-    f->syn_ns = p->ts_ns;
-    if (f->state == VMS_STATE_NONE)
-        f->state = VMS_STATE_SYN_SENT;
-}
-
-static void handshake_syn_ack(struct flow *f, int direction, const struct packet *p)
-{
-    if (f->syn_ack_ns) {
-        f->flags |= FLOW_SYN_ACK_RESENT;
-        return;
-    }
-    if (!f->syn_ns) {
-        f->client = (uint8_t)!direction;
-        f->role_source = VMS_ROLE_SYN;
-    }
-    f->syn_ack_ns = p->ts_ns;
-    if (f->state <= VMS_STATE_SYN_SENT)
-        f->state = VMS_STATE_SYN_RECEIVED;
-    f->handshake_server_ns = measured(f->syn_ns, p->ts_ns, f->flags & (FLOW_SYN_RESENT | FLOW_SIMULTANEOUS));
-    if (f->handshake_server_ns != VMS_ABSENT)
-        f->flags |= FLOW_HANDSHAKE_SERVER;
-}
-
-static void handshake_ack(struct flow *f, const struct packet *p)
-{
-    const struct tcp_half *server = &f->tcp[!f->client];
-    if (!(server->flags & HALF_NEXT_KNOWN) || seq_before(p->tcp_ack, server->next))
-        return;
-    f->state = VMS_STATE_ESTABLISHED;
-    f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
-    if (f->handshake_client_ns != VMS_ABSENT)
-        f->flags |= FLOW_HANDSHAKE_CLIENT;
-}
-
-static void track_state(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
-{
-    if (is_set(p, TCP_RST)) {
-        f->state = VMS_STATE_RESET;
-    } else if (is_set(p, TCP_SYN | TCP_ACK)) {
-        handshake_syn_ack(f, direction, p);
-    } else if (is_set(p, TCP_SYN)) {
-        handshake_syn(f, direction, p);
-    } else if (f->state == VMS_STATE_SYN_RECEIVED && direction == f->client && is_set(p, TCP_ACK)) {
-        handshake_ack(f, p);
-    } else if (f->state == VMS_STATE_NONE || (f->state == VMS_STATE_SYN_SENT && direction == f->client)) {
-        f->state = VMS_STATE_ESTABLISHED;               /* joined in the middle, or the answer is not mirrored */
-    }
-    if (is_set(p, TCP_FIN) && f->state != VMS_STATE_RESET) {
-        f->tcp[direction].flags |= HALF_FIN;
-        f->state = f->tcp[!direction].flags & HALF_FIN ? VMS_STATE_CLOSED : VMS_STATE_FIN_WAIT;
-    }
-    if (f->state >= VMS_STATE_CLOSED)
-        flow_set_kind(t, f, KIND_CLOSED);
-    else if (f->state >= VMS_STATE_ESTABLISHED && f->kind == KIND_BOTH)
-        flow_set_kind(t, f, KIND_ESTABLISHED);
-}
-
-bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction)
-{
-    const struct tcp_half *self = &f->tcp[direction];
-    if (!is_set(p, TCP_SYN) || is_set(p, TCP_ACK) || is_set(p, TCP_RST))
-        return false;
-    if (!(self->flags & HALF_NEXT_KNOWN))
-        return f->kind == KIND_CLOSED;
-    if (f->syn_ns && f->client == direction && p->tcp_seq == f->client_isn)
-        return false;                                   /* the same SYN again */
-    switch (f->state) {
-    case VMS_STATE_SYN_SENT: case VMS_STATE_FIN_WAIT: case VMS_STATE_CLOSED: case VMS_STATE_RESET: return true;
-    default: return p->ts_ns - f->last_ns > REUSE_IDLE_NS;
-    }
 }
 
 /* ---- what this side has sent ---- */
@@ -305,7 +188,7 @@ static void rtt_sample(struct vms_table *t, struct flow *f, int direction, uint6
 static bool reports_duplicate(const struct packet *p)
 {
     uint8_t size = 0;
-    const uint8_t *blocks = p->tcp_options_size >= 10 ? find_option(p, OPTION_SACK, &size) : NULL;
+    const uint8_t *blocks = p->tcp_options_size >= 10 ? tcp_option(p, TCP_OPTION_SACK, &size) : NULL;
     if (!blocks || size < 8)
         return false;
     uint32_t start = be32(blocks), end = be32(blocks + 4);
@@ -366,14 +249,6 @@ static void track_window(struct flow *f, int direction, const struct packet *p)
     }
 }
 
-static void learn_mss(struct tcp_half *self, const struct packet *p)
-{
-    uint8_t size = 0;
-    const uint8_t *mss = find_option(p, OPTION_MSS, &size);
-    if (mss && size == 2)
-        self->mss = be16(mss);
-}
-
 /* Only part of a fragmented segment can be placed: the next whole one starts the sequence space again. */
 static void lose_track(struct tcp_half *self)
 {
@@ -383,12 +258,7 @@ static void lose_track(struct tcp_half *self)
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
-    bool first_syn = is_set(p, TCP_SYN) && !(self->flags & HALF_NEXT_KNOWN);
-    track_state(t, f, direction, p);
-    if (first_syn)
-        learn_mss(self, p);
-    if (first_syn && direction == f->client)
-        f->client_isn = p->tcp_seq;
+    handshake_track(t, f, direction, p);
     if (is_set(p, TCP_RST))
         return;
     if (is_set(p, TCP_ACK))

@@ -1,4 +1,4 @@
-/* Sequence arithmetic (RFC 9293 section 3.4) and the scoreboard of one direction. */
+/* What the parts of TCP tracking share: sequence arithmetic (RFC 9293 section 3.4), options, one direction's scoreboard. */
 #ifndef VMS_TCP_H
 #define VMS_TCP_H
 
@@ -6,6 +6,11 @@
 
 #define BOARD_HOLES 8
 #define BOARD_FLIGHT 8
+
+static inline bool is_set(const struct packet *p, uint8_t flags)
+{
+    return (p->tcp_flags & flags) == flags;
+}
 
 static inline bool seq_before(uint32_t a, uint32_t b)
 {
@@ -16,6 +21,14 @@ static inline bool seq_at_most(uint32_t a, uint32_t b)
 {
     return (int32_t)(a - b) <= 0;
 }
+
+enum tcp_option { TCP_OPTION_MSS = 2, TCP_OPTION_SACK = 5 };
+
+/* The value of a TCP option and its size; NULL if it is not there. */
+const uint8_t *tcp_option(const struct packet *p, enum tcp_option wanted, uint8_t *size);
+
+/* handshake.c: state, roles, handshake times and the MSS, from a packet's flags. */
+void handshake_track(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
 /* Bytes [start, end) that the tap has not seen although later ones passed. */
 struct hole {

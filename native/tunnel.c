@@ -18,12 +18,14 @@ struct tunnel {
     bool has_vni;
     uint32_t vni;
     uint16_t vlan;                  /* of the mirrored frame, told by ERSPAN; 0 if none */
-    uint16_t ethertype;             /* of what is inside; 0: IP, its version tells */
+    uint16_t ethertype;             /* of what is inside */
+    bool bare_ip;                   /* inside is an IP packet whose version alone tells which */
 };
 
 static enum vms_fate decode_inside(struct decoder *d, struct cursor c, struct packet *inner, const struct tunnel *t)
 {
-    if (t->ethertype == 0)
+    inner->src_mac = inner->dst_mac = NULL;             /* those of the underlay say nothing about the inside */
+    if (t->bare_ip)
         return decode_ip(d, c, inner);
     enum vms_fate fate = decode_ethertype(d, c, inner, t->ethertype);
     if (fate == VMS_FATE_FLOW && t->vlan && inner->frame_vlan_count == 0)
@@ -102,7 +104,7 @@ static bool erspan(struct decoder *d, struct cursor c, struct packet *p, bool ty
             return false;
         t.vlan = be16(header) & 0x0fff;
         if (type3 && (be16(header + 10) >> 10 & 0x1f) == 2)     /* frame type 2: an IP packet without a frame */
-            t.ethertype = 0;
+            t.bare_ip = true;
     }
     return enter(d, c, p, &t);
 }
@@ -141,6 +143,11 @@ static bool gre(struct decoder *d, struct cursor c, struct packet *p)
 
 bool tunnel_over_ip(struct decoder *d, struct cursor payload, struct packet *p)
 {
-    static const struct tunnel ipip = {.kind = VMS_TUNNEL_IPIP};
-    return p->protocol == 47 ? gre(d, payload, p) : enter(d, payload, p, &ipip);
+    static const struct tunnel ip4 = {.kind = VMS_TUNNEL_IPIP, .ethertype = TYPE_IPV4};
+    static const struct tunnel ip6 = {.kind = VMS_TUNNEL_IPIP, .ethertype = TYPE_IPV6};
+    switch (p->protocol) {
+    case 4: return enter(d, payload, p, &ip4);
+    case 41: return enter(d, payload, p, &ip6);
+    default: return gre(d, payload, p);
+    }
 }

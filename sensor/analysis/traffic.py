@@ -85,7 +85,7 @@ def _loss_ratio(columns: dict[str, Column]) -> Floats:
     lost = np.maximum(columns["retransmissions"].values - columns["spurious"].values, 0) + upstream
     sent = columns["data_packets"].values + upstream
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sent > 0, np.minimum(lost / sent, 1.0), np.nan)
+        return np.where(sent > 0, lost / sent, np.nan)
 
 
 def _latencies(snapshot: Snapshot, groups: PairGroups) -> dict[str, Column]:

@@ -9,7 +9,7 @@ from typing import IO, Any, NamedTuple
 import dpkt
 
 LINK_TYPE_MASK = 0x03FFFFFF  # the upper six bits of the file header's field tell about the FCS
-NANOSECONDS = 1_000_000_000
+MICROSECONDS = 1_000_000
 
 
 class Unreadable(Exception):
@@ -17,9 +17,9 @@ class Unreadable(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame; the time is as exact as a float holds it, which is to less than a microsecond."""
+    """One frame; its time since the epoch in microseconds, which is what dpkt's floats are good for."""
 
-    time_ns: int
+    time_us: int
     octets: bytes
 
 
@@ -61,7 +61,7 @@ def up_to_damage(reader: Any) -> tuple[list[Frame], bool]:
     frames: list[Frame] = []
     try:
         for seconds, octets in reader:
-            frames.append(Frame(int(seconds * NANOSECONDS), bytes(octets)))
+            frames.append(Frame(round(seconds * MICROSECONDS), bytes(octets)))
     except (dpkt.UnpackError, EOFError):
         return frames, True
     return frames, False

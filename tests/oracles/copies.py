@@ -10,7 +10,7 @@ from tests.oracles.dpkt_oracle import layers, link_of
 from tests.oracles.flows import Verdict
 from tests.oracles.headers import Link
 
-HORIZON_NS = 10_000_000  # the default of --duplicate-horizon
+HORIZON_US = 10_000  # the default of --duplicate-horizon
 TRAFFIC_CLASS = 0x0FF00000
 
 
@@ -39,11 +39,11 @@ def without_copies(path: Path, verdicts: list[Verdict]) -> list[Verdict]:
         return verdicts
     counted: dict[tuple[int, bytes], int] = {}
     kept: list[Verdict] = []
-    for verdict, (time_ns, frame) in zip(verdicts, capture.frames, strict=True):
+    for verdict, (time_us, frame) in zip(verdicts, capture.frames, strict=True):
         octets = octets_of(verdict, link, frame)
         like = (verdict.octets, likeness(octets)) if verdict and octets else None
-        copy = like in counted and abs(time_ns - counted[like]) <= HORIZON_NS
+        copy = like in counted and abs(time_us - counted[like]) <= HORIZON_US
         kept.append(None if copy else verdict)
         if like and not copy:
-            counted[like] = time_ns
+            counted[like] = time_us
     return kept

@@ -1,0 +1,370 @@
+"""The crossing between Python and C: layouts and words come from the C header, calls do what they say, sums are exact."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pcaps.generator.files import Frame, pcap
+from pcaps.generator.headers import ACK, FIN, RST, SYN
+from sensor import native
+from sensor._native import ffi, lib
+from sensor.native import BIN, COUNTERS, META, RECORD, FlowTable, TableOptions
+from tests.command import TOTALS, records, vmsensor
+from tests.needs import ROOT
+from tests.streams import (
+    MILLISECOND,
+    SECOND,
+    START,
+    WINDOW,
+    batch,
+    cut,
+    icmp_frame,
+    sums,
+    table_of,
+    tcp_frame,
+    udp_frame,
+    windows,
+)
+
+HEADER = (ROOT / "native" / "vms_api.h").read_text(encoding="utf-8")
+FLOW_OCTETS, WORST_FLOW_OCTETS = 512, 1536
+"""What one flow may take: in the table, and with everything that can be attached to it."""
+
+# ---- layouts and words
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cname"),
+    [(RECORD, "vms_record_t"), (BIN, "vms_bin_t"), (META, "vms_meta_t"), (COUNTERS, "vms_counters_t")],
+)
+def test_dtypes_are_the_structs(dtype: np.dtype, cname: str) -> None:
+    """Every member of a struct is a field at the same offset and of the same size; so is the whole."""
+    assert dtype.itemsize == ffi.sizeof(cname)
+    expected = {}
+    for name, member in ffi.typeof(cname).fields:
+        inner = member.type.fields if member.type.kind == "struct" else [(None, None)]
+        for part, at in inner:
+            size = ffi.sizeof(at.type if at else member.type)
+            expected[f"{name}_{part}" if part else name] = (member.offset + (at.offset if at else 0), size)
+    expected.pop("padding", None)
+    assert dtype.names is not None
+    assert {name: (dtype.fields[name][1], dtype.fields[name][0].itemsize) for name in dtype.names} == expected
+
+
+def test_a_record_crosses_unharmed() -> None:
+    """What C reads at a field is what numpy wrote there, signs, arrays and nested structs included."""
+    one = np.zeros(1, RECORD)
+    one["handshake_server_ns"], one["client_port"], one["vlan"] = -7, 0xABCD, [1, 2, 3, 4]
+    one["s2c_keepalives"], one["c2s_bytes"], one["server_mac"] = 2**32 - 1, 2**64 - 1, range(6)
+    c = ffi.cast("vms_record_t *", one.ctypes.data)
+    assert (c.handshake_server_ns, c.client_port, list(c.vlan)) == (-7, 0xABCD, [1, 2, 3, 4])
+    assert (c.s2c.keepalives, c.c2s.bytes, list(c.server_mac)) == (2**32 - 1, 2**64 - 1, [0, 1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("words", "prefix", "last"),
+    [
+        (native.FATES, "VMS_FATE_", "bad_length"),
+        (native.TUNNELS, "VMS_TUNNEL_", "ipip"),
+        (native.ROLES, "VMS_ROLE_", "syn"),
+        (native.STATES, "VMS_STATE_", "reset"),
+        (native.ENDS, "VMS_END_", "input"),
+        (native.HISTOGRAMS, "VMS_HISTOGRAM_", "response"),
+    ],
+)
+def test_words_are_the_enums_members(words: tuple[str, ...], prefix: str, last: str) -> None:
+    """Users see the members of the header in its order; the member that counts them is none."""
+    assert list(words) == [word.lower() for word in re.findall(rf"\b{prefix}(\w+)(?=[,\s])", HEADER)]
+    assert words[-1] == last
+
+
+def test_every_fate_has_a_counter() -> None:
+    """The array of fates in the counters is as long as the enum."""
+    assert COUNTERS["fate"].shape == (len(native.FATES),)
+    assert lib.VMS_FATES == len(native.FATES)
+
+
+def test_buckets_are_narrow() -> None:
+    """Buckets follow one another without a gap, and each one's middle is within 1/32 of whatever it holds."""
+    low = np.array([lib.vms_bucket_low_ns(bucket) for bucket in range(native.BUCKETS + 1)], np.float64)
+    assert (np.diff(low) > 0).all()
+    wide = low[:-1] >= 16
+    error = np.abs(native.BUCKET_MIDDLE_NS[wide] - low[:-1][wide]) / low[:-1][wide]
+    assert error.max() <= 1 / 32
+    assert low[-1] > 3600e9
+
+
+# ---- every call
+
+
+def test_a_datagram_through_every_call() -> None:
+    """One question and its answer pass ingest, window, roll, finish, take_finished, counters and memory."""
+    table = table_of(keep_finished=True)
+    assert (table.window(), table.memory()["flows_in_use"], len(table.take_finished())) == (None, 0, 0)
+    table.tick(START + 1)
+    assert table.window() == (START, START + WINDOW)
+    question = udp_frame("10.0.0.1", 40000, "10.0.0.53", 53, b"who?")
+    answer = udp_frame("10.0.0.53", 53, "10.0.0.1", 40000, b"somebody")
+    data, meta = batch([(START + 5, question), (START + 5 + MILLISECOND, answer)])
+    assert table.ingest(data, meta, 0, 1) == 2
+    counted = table.counters()
+    assert (counted["received"], counted["fate_flow"], counted["flows_started"]) == (2, 2, 1)
+    assert table.finish() == 0
+    (finished,) = table.take_finished()
+    (rolled,), bins = table.roll()
+    for row in (finished, rolled):
+        assert (row["c2s_packets"], row["s2c_packets"], row["server_port"]) == (1, 1, 53)
+        assert (row["response_count"], row["response_sum_ns"]) == (1, MILLISECOND)
+        assert native.ENDS[row["end_reason"]] == "input"
+    assert [(b["record"], native.HISTOGRAMS[b["histogram"]], b["count"]) for b in bins] == [(0, "response", 1)]
+    assert abs(native.BUCKET_MIDDLE_NS[bins["bucket"][0]] / MILLISECOND - 1) <= 1 / 32
+    assert (table.window(), table.memory()["flows_in_use"]) == (None, 0)
+
+
+def test_link_type_can_change() -> None:
+    """Frames after set_link_type are decoded as the new type: the same IP packet with and without Ethernet."""
+    table = table_of(duplicate_horizon_ns=0)
+    frame = udp_frame("10.0.0.1", 40000, "10.0.0.53", 53)
+    for link_type, octets in ((1, frame), (101, frame[14:]), (147, frame)):
+        table.set_link_type(link_type)
+        data, meta = batch([(START, octets)])
+        assert table.ingest(data, meta, 0, 1) == 1
+    counted = table.counters()
+    assert (counted["fate_flow"], counted["fate_unknown_link"]) == (2, 1)
+    assert table.roll()[0]["c2s_packets"].tolist() == [2]
+
+
+def test_ticks_make_the_time() -> None:
+    """A fraction counts ticks: microseconds in the files of next_batch, nanoseconds in others."""
+    table = table_of()
+    meta = np.array([(1_700_000_000, 7, 0, 60)], META).tobytes()
+    table.ingest(udp_frame("10.0.0.1", 1, "10.0.0.2", 53), meta, 0, 1000)
+    assert table.roll()[0]["start_ns"].tolist() == [START + 7000]
+
+
+def test_ingest_goes_on_where_it_stopped() -> None:
+    """At a window's edge, ingest returns the packet that it did not count; after the roll it goes on with it."""
+    table = table_of()
+    frames = [(START + i * 4 * SECOND, udp_frame("10.0.0.1", 40000 + i, "10.0.0.2", 53)) for i in range(4)]
+    data, meta = batch(frames)
+    assert table.ingest(data, meta, 0, 1) == 3
+    assert table.ingest(data, meta, 3, 1) == 3
+    assert len(table.roll()[0]) == 3
+    assert table.ingest(data, meta, 3, 1) == 4
+
+
+def test_a_full_ring_of_finished_flows_stops_ingest() -> None:
+    """More flows end than are kept: ingest waits until they are taken, and none is lost."""
+    table = table_of(keep_finished=True, idle_timeout_ns=SECOND)
+    flows = 10_000
+    frames = [
+        (START + i * 10_000, udp_frame(f"10.0.{i >> 8}.{i & 255}", 40000, "10.9.9.9", 53)) for i in range(flows)
+    ]
+    frames += [(START + 5 * SECOND + i, udp_frame("10.0.0.1", 1, "10.9.9.9", 53, ident=i)) for i in range(3)]
+    data, meta = batch(frames)
+    done, taken = 0, []
+    for _ in range(20):
+        done = table.ingest(data, meta, done, 1)
+        taken += table.take_finished()["flow_id"].tolist()
+    assert done == len(frames)
+    while table.finish():
+        taken += table.take_finished()["flow_id"].tolist()
+    taken += table.take_finished()["flow_id"].tolist()
+    assert sorted(taken) == list(range(1, flows + 2))
+
+
+def test_meta_that_points_outside_is_no_packet() -> None:
+    """A batch whose meta lies about its data is counted by reason and read nowhere else."""
+    table = table_of()
+    meta = np.array([(1, 0, 50, 60), (1, 0, 2**32 - 1, 2**32 - 1), (1, 0, 0, 0)], META).tobytes()
+    assert table.ingest(bytes(60), meta, 0, 1) == 3
+    assert table.counters()["fate_short_link"] == 3
+
+
+# ---- errors and bounds
+
+
+@pytest.mark.parametrize("flows", [2**40, 2**62, 2**63 + 5], ids=["2^40", "2^62", "2^63+5"])
+def test_an_impossible_table_is_refused(flows: int) -> None:
+    """A table that no memory can hold is an error, not a crash later."""
+    with pytest.raises(MemoryError, match=str(flows)):
+        FlowTable(TableOptions(WINDOW, max_flows=flows))
+
+
+def test_what_a_flow_takes(record_property: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    """One flow's memory is bounded, whatever it does; the figures are printed."""
+    memory = FlowTable(TableOptions(WINDOW, keep_finished=True)).memory()
+    with capsys.disabled():
+        print(f"\none flow: {memory['flow']} octets; with everything that it can have: {memory['worst_flow']}")
+    record_property("octets_per_flow", memory["flow"])
+    record_property("octets_per_flow_at_worst", memory["worst_flow"])
+    assert memory["flow"] <= FLOW_OCTETS
+    assert memory["worst_flow"] <= WORST_FLOW_OCTETS
+    parts = ("scoreboard", "scoreboard", "tunnel", "totals")
+    assert memory["worst_flow"] == memory["flow"] + sum(memory[part] for part in parts)
+
+
+def test_a_flood_does_not_grow_the_table() -> None:
+    """Fifty times as many flows as there is room for, with holes and samples: no more memory than is announced."""
+    most = 1024
+    table = table_of(max_flows=most, keep_finished=True)
+    frames = [
+        (START + i * 1000, tcp_frame(f"10.{i >> 8 & 255}.{i & 255}.1", 1024 + i % 3, "10.9.9.9", 80,
+                                     seq=100 + i % 5 * 1000, payload=b"x" * 10, ident=i))
+        for i in range(50 * most)
+    ]  # fmt: skip
+    for part in cut(frames, range(0, len(frames), 8192)):
+        data, meta = batch(part)
+        done = 0
+        while (done := table.ingest(data, meta, done, 1)) < len(part):
+            table.take_finished()
+    memory = table.memory()
+    assert memory["flows_in_use"] <= most
+    assert memory["resident"] <= most * (memory["worst_flow"] + 2 * memory["bins"]) + 4096
+    counted = table.counters()
+    assert counted["flows_evicted"] + counted["fate_overflow"] > 40 * most
+
+
+# ---- exactness, whatever comes
+
+HOSTS = ("10.0.0.1", "10.0.0.2", "0.0.0.0", "192.0.2.9")
+FLAGS = (SYN, SYN | ACK, ACK, FIN | ACK, RST)
+
+
+@st.composite
+def a_frame(draw: st.DrawFn) -> bytes:
+    """A packet of one of a few flows; few identifications, so that copies occur."""
+    src, dst = draw(st.permutations(HOSTS))[:2]
+    ident = draw(st.integers(0, 2))
+    kind = draw(st.sampled_from(["tcp", "tcp", "udp", "icmp", "short"]))
+    if kind == "icmp":
+        return icmp_frame(src, dst, draw(st.sampled_from([0, 8, 3])), ident)
+    sport, dport = draw(st.permutations((80, 40000)))
+    if kind == "udp":
+        return udp_frame(src, sport, dst, dport, b"x" * draw(st.integers(0, 3)), ident)
+    size = draw(st.integers(0, 3))
+    frame = tcp_frame(src, sport, dst, dport, seq=draw(st.integers(0, 5)) * 7, ack=draw(st.integers(0, 30)),
+                      flags=draw(st.sampled_from(FLAGS)), payload=b"y" * size, ident=ident)  # fmt: skip
+    return frame[: draw(st.integers(0, 60))] if kind == "short" else frame
+
+
+GAPS = (1, 500_000, 9 * MILLISECOND, 11 * MILLISECOND, SECOND, 6 * SECOND, 31 * SECOND, 70 * SECOND)
+
+
+@st.composite
+def streams(draw: st.DrawFn, gaps: tuple[int, ...] = GAPS) -> list[Frame]:
+    """Packets in time, the gaps between them long enough to end windows and flows."""
+    time_ns, frames = START, []
+    for frame in draw(st.lists(a_frame(), max_size=40)):
+        frames.append((time_ns, frame))
+        time_ns += draw(st.sampled_from(gaps)) + 1
+    return frames
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(frames=streams(), cuts=st.sets(st.integers(1, 39)))
+def test_batches_make_no_difference(frames: list[Frame], cuts: set[int]) -> None:
+    """However packets come in batches, every window has the same records, bins and counters."""
+    options = {"idle_timeout_ns": 30 * SECOND, "keep_finished": True}
+    whole, parts = table_of(**options), table_of(**options)
+    seen = [list(windows(table, cut(frames, at))) for table, at in ((whole, ()), (parts, cuts))]
+    assert [window[0] for window in seen[0]] == [window[0] for window in seen[1]]
+    for (_, records, bins, counted), (_, records_cut, bins_cut, counted_cut) in zip(*seen, strict=True):
+        assert records.tobytes() == records_cut.tobytes()
+        assert bins.tobytes() == bins_cut.tobytes()
+        assert counted == counted_cut
+    finished = [np.sort(table.take_finished(), order="flow_id").tobytes() for table in (whole, parts)]
+    assert finished[0] == finished[1]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    frames=streams((*GAPS, -2, -SECOND, -100 * SECOND)),
+    most=st.sampled_from([1, 2, 3, 100]),
+    horizon=st.sampled_from([0, 10 * MILLISECOND, 2 * SECOND]),
+)
+def test_records_hold_every_packet(frames: list[Frame], most: int, horizon: int) -> None:
+    """In every window, packets and copies in records are those of the fates; a full table and a wild clock included."""
+    table = table_of(max_flows=most, duplicate_horizon_ns=horizon)
+    before = dict.fromkeys(table.counters(), 0)
+    for _, records, bins, counted in windows(table, [frames]):
+        window = {name: counted[name] - before[name] for name in counted}
+        packets, copies, octets = sums(records, "packets", "mirror_duplicates", "bytes")
+        assert packets == window["fate_flow"] + window["fate_overflow"]
+        assert copies == window["fate_mirror_duplicate"]
+        assert octets == window["ip_bytes"]
+        assert window["received"] == sum(window[f"fate_{fate}"] for fate in native.FATES)
+        assert (bins["record"] < max(len(records), 1)).all()
+        assert bins["count"].sum() + window["samples_unbinned"] == sums(records, "rtt_count")[0] + int(
+            records["response_count"].sum()
+        )
+        before = counted
+    assert before["received"] == len(frames)
+    assert table.memory()["flows_in_use"] == 0
+
+
+# ---- mirror duplicates of flows that are gone
+
+
+def _handshake_again(host: str) -> list[Frame]:
+    """A SYN, a RST, the five-tuple's next SYN; and, in the next window, a late copy of the first SYN."""
+    first = tcp_frame(host, 1000, "1.1.1.1", 80, seq=100, flags=SYN, ident=1)
+    edge = START + WINDOW
+    return [
+        (edge - 4 * MILLISECOND, first),
+        (edge - 3 * MILLISECOND, tcp_frame(host, 1000, "1.1.1.1", 80, seq=101, flags=RST, ident=2)),
+        (edge - 2 * MILLISECOND, tcp_frame(host, 1000, "1.1.1.1", 80, seq=900_000, flags=SYN, ident=3)),
+        (edge + MILLISECOND, first),
+    ]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0"])
+def test_a_copy_of_a_flow_that_is_gone(host: str) -> None:
+    """A copy whose flow has ended and been reported is still counted in exactly one record, or is a packet."""
+    table = table_of()
+    in_records, counted = 0, {}
+    for _, rolled, _, counted in windows(table, [_handshake_again(host)]):
+        in_records += sums(rolled, "packets", "mirror_duplicates").sum()
+    assert in_records == counted["fate_flow"] + counted["fate_mirror_duplicate"] == 4
+
+
+def test_a_horizon_longer_than_a_flow(tmp_path: Path) -> None:
+    """Copies may come after their flow has ended: a crash or a wrong sum would show here. In a process of its own."""
+    discover = udp_frame("0.0.0.0", 68, "255.255.255.255", 67)
+
+    def other(number: int) -> bytes:
+        return udp_frame("10.0.0.1", number, "10.0.0.2", 53, ident=number)
+
+    seconds = [(9, discover), (10, other(1)), (11, discover), (12, other(2)), (14, other(3)), (21, other(4))]
+    frames = [(START + at * SECOND, frame) for at, frame in seconds]
+    frames += [(START + 22 * SECOND + i * 1000, other(10 + i)) for i in range(20)]
+    frames.append((START + 31 * SECOND, other(99)))
+    capture = tmp_path / "late.pcap"
+    capture.write_bytes(pcap(frames))
+    done = vmsensor("read", capture, "--idle-timeout", "1s", "--duplicate-horizon", "1m", "--to", "none", "--flows", "-")
+    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-300:]}"
+    assert TOTALS.match(done.stderr)
+    packets = sum(flow["c2s_packets"] + flow["s2c_packets"] + flow["c2s_mirror_duplicates"] for flow in records(done))
+    assert packets == len(frames)
+
+
+def test_a_new_connection_after_a_pause_ends_the_old_one_the_same_way() -> None:
+    """A five-tuple used again after its idle timeout: the reason does not depend on where a batch ended."""
+    frames = [
+        (START, tcp_frame("10.0.0.1", 1000, "10.0.0.2", 80, seq=1, flags=SYN, ident=1)),
+        (START + 100 * SECOND, udp_frame("10.0.0.9", 1, "10.0.0.2", 53)),
+        (START + 100 * SECOND + 5, tcp_frame("10.0.0.1", 1000, "10.0.0.2", 80, seq=99, flags=SYN, ident=2)),
+    ]
+    reasons = []
+    for cuts in ((), (2,)):
+        table = table_of(keep_finished=True)
+        list(windows(table, cut(frames, cuts)))
+        finished = table.take_finished()
+        reasons.append([native.ENDS[reason] for reason in finished["end_reason"][finished["flow_id"] == 1]])
+    assert reasons[0] == reasons[1]
