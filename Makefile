@@ -17,7 +17,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test test-slow ctest asan lint bench golden venv clean
+.PHONY: help demo test test-slow ctest asan lint bench golden docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: $(VENV)/installed ## packets per second and memory, beside a bare libpcap
 
 golden: $(VENV)/installed ## rewrite the golden files from what the program prints now; look at the diff
 	@$(BIN)/pytest -q tests/test_golden.py --update-golden
+
+docs: $(VENV)/installed ## rewrite the generated parts of README.md and docs/
+	@$(BIN)/python docs/generate.py
 
 venv: $(VENV)/installed ## only set up .venv
 

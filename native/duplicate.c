@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "duplicate.h"
+#include "pool.h"
 
 /* Octets compared behind the IP header. Not more than needed: copies with other tags are cut at other places by a short
    snap length. More than the header where the checksum alone does not tell packets apart: it may be left to the NIC,
@@ -10,8 +11,10 @@ enum { COMPARED_TCP = 20, COMPARED_UDP = 32, COMPARED_ICMP = 64, COMPARED_OTHER 
 int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns)
 {
     memcpy(d->secret, secret, sizeof d->secret);
-    d->horizon_ns = horizon_ns;
-    d->sets = horizon_ns ? calloc(DUPLICATE_SETS, sizeof *d->sets) : NULL;
+    d->horizon_us = (int32_t)((horizon_ns < DUPLICATE_HORIZON_MOST_NS ? horizon_ns : DUPLICATE_HORIZON_MOST_NS) / 1000);
+    d->sets = horizon_ns ? aligned_alloc(CACHE_LINE, DUPLICATE_SETS * sizeof *d->sets) : NULL;
+    if (d->sets)
+        memset(d->sets, 0, DUPLICATE_SETS * sizeof *d->sets);
     return horizon_ns && !d->sets ? -1 : 0;
 }
 
@@ -73,22 +76,34 @@ void duplicate_prefetch(const struct duplicates *d, uint64_t print)
     __builtin_prefetch(set_of(d, print), 1);
 }
 
+/* The part that a sighting keeps; the set holds the rest. */
+static uint32_t kept(uint64_t print)
+{
+    return (uint32_t)(print >> 40) | 1;
+}
+
+static uint32_t microseconds(int64_t ns)
+{
+    return (uint32_t)(ns / 1000);
+}
+
 const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, int64_t ts_ns)
 {
     const struct sighting *set = set_of(d, print);
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
-        int64_t age = ts_ns - set[i].ts_ns;
-        if (set[i].print == print >> 40 && age <= d->horizon_ns && age >= -d->horizon_ns)
+        int32_t age = (int32_t)(microseconds(ts_ns) - set[i].ts_us);
+        if (set[i].print == kept(print) && age <= d->horizon_us && age >= -d->horizon_us)
             return &set[i];
     }
     return NULL;
 }
 
-void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot)
+void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
 {
     struct sighting *set = set_of(d, print), *oldest = &set[0];
+    uint32_t now = microseconds(p->ts_ns);
     for (int i = 1; i < DUPLICATE_WAYS; i++)
-        if (set[i].ts_ns < oldest->ts_ns)
+        if (!set[i].print || now - set[i].ts_us > now - oldest->ts_us)
             oldest = &set[i];
-    *oldest = (struct sighting){p->ts_ns, (uint32_t)(print >> 40) & 0xffffff, p->ttl, slot};
+    *oldest = (struct sighting){now, kept(print) & 0xffffff, p->ttl, slot, (uint32_t)flow_id};
 }

@@ -12,18 +12,21 @@
 
 #define DUPLICATE_SETS 16384u       /* of four: 65,536 packets, at 10 ms a rate of 6.5 million packets/s */
 #define DUPLICATE_WAYS 4
+#define DUPLICATE_HORIZON_MOST_NS 1000000000000LL
 
+/* Four of them fill a cache line. */
 struct sighting {
-    int64_t ts_ns;
-    uint32_t print : 24;
+    uint32_t ts_us;                 /* modulo 2^32: differences within half an hour are right */
+    uint32_t print : 24;            /* odd; 0: unused */
     uint32_t ttl : 8;
     uint32_t slot;                  /* of the flow that counted it; 0 for the overflow entry */
+    uint32_t flow_id;               /* its lower half, to know when the slot was given to another flow */
 };
 
 struct duplicates {
     uint64_t secret[2];
-    int64_t horizon_ns;             /* 0: duplicates are counted like any packet */
-    struct sighting (*sets)[DUPLICATE_WAYS];
+    int32_t horizon_us;
+    struct sighting (*sets)[DUPLICATE_WAYS];        /* NULL: duplicates are counted like any packet */
 };
 
 int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns);
@@ -38,6 +41,7 @@ void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, int64_t ts_ns);
 
 /* Remembers a packet that was counted; the oldest of its set gives way. */
-void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot);
+void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot,
+                        uint64_t flow_id);
 
 #endif

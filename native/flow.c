@@ -3,7 +3,6 @@
 #define CLOSED_LINGER_NS 5000000000LL   /* stray packets after the close still belong to the connection */
 #define BUSY_NS 10000000000LL           /* a flow that spoke within this time is not evicted for a new one */
 #define EVICTION_TRIES 8
-#define CACHE_LINE 64
 
 /* ---- queues ---- */
 
@@ -124,7 +123,7 @@ void flow_prefetch(const struct vms_table *t, const struct place *place)
     if (!slot)
         return;
     const uint8_t *flow = pool_at(&t->flows, slot);
-    for (size_t at = 0; at < sizeof(struct flow); at += CACHE_LINE)
+    for (size_t at = 0; at < offsetof(struct flow, syn_ns); at += CACHE_LINE)
         __builtin_prefetch(flow + at, 1);
 }
 
@@ -143,6 +142,7 @@ void flow_bury(struct vms_table *t, uint32_t slot)
         pool_give(&t->tunnels, f->tunnel);
     if (f->totals)
         pool_give(&t->totals, f->totals);
+    f->id = 0;                      /* no sighting may take it for alive */
     pool_give(&t->flows, slot);
 }
 
@@ -271,9 +271,9 @@ uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struc
     return slot;
 }
 
-bool flow_has_endpoints(const struct vms_table *t, uint32_t slot, const struct place *place)
+bool flow_has_endpoints(const struct flow *f, const struct place *place)
 {
-    const struct flow_key *key = &flow_at(t, slot)->key;
+    const struct flow_key *key = &f->key;
     return memcmp(key->ip, place->key.ip, sizeof key->ip) == 0 &&
            memcmp(key->port, place->key.port, sizeof key->port) == 0 && key->protocol == place->key.protocol;
 }

@@ -53,46 +53,48 @@ enum {
     HALF_PROBED = 64
 };
 
+/* Ordered by cache line: what every packet touches comes first. */
 struct flow {
     struct flow_key key;
-
     uint32_t hash;                  /* upper half of the keyed hash */
     uint32_t chain;                 /* next flow in the same bucket */
-    uint32_t queue_prev;
-    uint32_t queue_next;
-    int64_t queued_ns;              /* when it was last put at its queue's head */
-
-    int64_t start_ns;
-    int64_t last_ns;
-    uint64_t id;
-
-    vms_half_t delta[2];            /* since the window opened; index: 0 if sent by the lower endpoint */
-    struct tcp_half tcp[2];
-
-    int64_t syn_ns;
-    int64_t syn_ack_ns;
-    int64_t request_ns;             /* last byte of a request that has no answer yet; 0 if none */
-    int64_t handshake_server_ns;
-    int64_t handshake_client_ns;
-    uint64_t response_sum_ns;       /* since the window opened */
-    uint64_t response_max_ns;
-    uint32_t response_count;
-    uint32_t client_isn;            /* to know the same SYN again */
-
-    uint32_t bins;                  /* histogram bins of this window: a list of chunks */
-    uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
-    uint32_t totals;                /* handle of struct totals, 0 if none yet */
-
-    uint8_t mac[2][6];              /* of the sender in each direction */
-    uint16_t vlan[VMS_VLAN_MAX];
-    uint8_t vlan_count;
     uint8_t kind;
     uint8_t client;                 /* index of the client's direction */
     uint8_t role_source;
     uint8_t state;
     uint8_t end_reason;
+    uint8_t vlan_count;
     uint16_t flags;                 /* FLOW_ */
+
+    int64_t last_ns;
+    int64_t start_ns;
+    int64_t queued_ns;              /* when it was last put at its queue's head */
+    uint64_t id;
+    uint32_t queue_prev;
+    uint32_t queue_next;
+    int64_t request_ns;             /* last byte of a request that has no answer yet; 0 if none */
+    uint32_t bins;                  /* histogram bins of this window: a list of chunks */
+    uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
+    uint32_t totals;                /* handle of struct totals, 0 if none yet */
+    uint32_t client_isn;            /* to know the same SYN again */
+
+    struct tcp_half tcp[2];         /* index: 0 if sent by the lower endpoint */
+    vms_half_t delta[2];            /* since the window opened */
+
+    int64_t syn_ns;
+    int64_t syn_ack_ns;
+    int64_t handshake_server_ns;
+    int64_t handshake_client_ns;
+    uint64_t response_sum_ns;       /* since the window opened */
+    uint64_t response_max_ns;
+    uint32_t response_count;
+    uint8_t mac[2][6];              /* of the sender in each direction */
+    uint16_t vlan[VMS_VLAN_MAX];
 };
+_Static_assert(offsetof(struct flow, last_ns) == 64 && offsetof(struct flow, tcp) == 128, "a cache line each");
+
+/* Whole cache lines, so that no two flows share one. */
+#define FLOW_SIZE ((sizeof(struct flow) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
 
 enum {
     FLOW_LISTED = 1,                /* its slot stands in the window's list */
@@ -177,15 +179,15 @@ struct place {
 
 struct place flow_place(const struct vms_table *t, const struct packet *p);
 
-/* Fetch what flow_of_packet will touch: first the bucket, then, once that has come, the flow. */
+/* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow. */
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place);
 void flow_prefetch(const struct vms_table *t, const struct place *place);
 
 /* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */
 uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place);
 
-/* True when the endpoints and the protocol of the place are those of the flow in this slot, whatever the domain. */
-bool flow_has_endpoints(const struct vms_table *t, uint32_t slot, const struct place *place);
+/* True when the endpoints and the protocol of the place are those of the flow, whatever the domain. */
+bool flow_has_endpoints(const struct flow *f, const struct place *place);
 
 /* Moves a flow to the queue of another kind. */
 void flow_set_kind(struct vms_table *t, struct flow *f, enum flow_kind kind);

@@ -66,13 +66,13 @@ static bool count_duplicate(struct vms_table *t, const struct packet *p, const s
     const struct sighting *first = duplicate_find(&t->duplicates, place->print, p->ts_ns);
     if (!first)
         return false;
-    if (!first->slot) {
+    struct flow *f = first->slot ? flow_at(t, first->slot) : NULL;
+    if (!f || (uint32_t)f->id != first->flow_id) {      /* no flow counted it, or one that is gone */
         t->overflow.mirror_duplicates++;
         return true;
     }
-    if (!flow_has_endpoints(t, first->slot, place))
-        return false;                                   /* the slot has been given to another flow since */
-    struct flow *f = flow_at(t, first->slot);
+    if (!flow_has_endpoints(f, place))
+        return false;
     if (first->ttl == p->ttl && !can_be_unrouted_copy(f, p, place))
         return false;
     window_list(t, f, first->slot);
@@ -86,7 +86,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
     uint32_t slot = flow_of_packet(t, p, place);
     t->counters.ip_bytes += p->ip_bytes;
     if (t->duplicates.sets)
-        duplicate_remember(&t->duplicates, place->print, p, slot);
+        duplicate_remember(&t->duplicates, place->print, p, slot, slot ? flow_at(t, slot)->id : 0);
     if (!slot) {
         count_overflow(t, p);
         return VMS_FATE_OVERFLOW;

@@ -27,7 +27,7 @@ static uint32_t take_fresh(struct pool *pool)
     if (pool->made == pool->limit)
         return 0;
     if (pool->made >> POOL_CHUNK_BITS == pool->chunk_count) {
-        uint8_t *chunk = malloc((size_t)pool->object_size << POOL_CHUNK_BITS);
+        uint8_t *chunk = aligned_alloc(CACHE_LINE, (size_t)pool->object_size << POOL_CHUNK_BITS);
         if (!chunk)
             return 0;
         pool->chunks[pool->chunk_count++] = chunk;

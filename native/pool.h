@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#define CACHE_LINE 64
 #define POOL_CHUNK_BITS 10
 #define POOL_CHUNK (1u << POOL_CHUNK_BITS)
 

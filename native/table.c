@@ -18,7 +18,7 @@ static uint32_t bucket_count(uint64_t max_flows)
 static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
-    return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
+    return pool_open(&t->flows, FLOW_SIZE, flows) || pool_open(&t->boards, board_size(), flows * 2) ||
            pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
            pool_open(&t->totals, sizeof(struct totals), finished) ||
            pool_open(&t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
@@ -96,7 +96,7 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
     uint64_t index = ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets / t->options.max_flows;
-    m->flow = sizeof(struct flow) + index + sizeof *t->listed;
+    m->flow = FLOW_SIZE + index + sizeof *t->listed;
     m->scoreboard = t->boards.object_size;
     m->tunnel = t->tunnels.object_size;
     m->totals = t->options.keep_finished ? t->totals.object_size : 0;

@@ -190,9 +190,14 @@ static void clear_window(struct flow *f)
     f->flags &= (uint16_t)~(FLOW_LISTED | FLOW_NEW | FLOW_HANDSHAKE_SERVER | FLOW_HANDSHAKE_CLIENT);
 }
 
+static bool has_overflow(const struct vms_table *t)
+{
+    return t->overflow.packets || t->overflow.mirror_duplicates;
+}
+
 void vms_pending(const vms_table_t *t, uint32_t *records, uint32_t *bins)
 {
-    *records = t->listed_count + (t->overflow.packets ? 1 : 0);
+    *records = t->listed_count + has_overflow(t);
     *bins = t->bin_count;
 }
 
@@ -234,7 +239,7 @@ uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacit
         roll_flow(t, t->listed[written], &records[written]);
     }
     t->listed_count = 0;
-    if (t->overflow.packets && written < record_capacity)
+    if (has_overflow(t) && written < record_capacity)
         put_overflow(t, &records[written++]);
     pool_reset(&t->bins);
     t->bin_count = 0;

@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 
 import click
 
+# Before numpy is loaded: its linear algebra, which is not used here, would start a thread for each core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from sensor import __version__
 from sensor.config import OPTIONS, Option, build, options_of
 from sensor.errors import INTERRUPTED, SensorError, UsageError

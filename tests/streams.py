@@ -85,3 +85,8 @@ def cut(frames: Sequence[Frame], at: Iterable[int]) -> list[Sequence[Frame]]:
 def sums(records: NumpyArray, *names: str) -> npt.NDArray[np.int64]:
     """Fields of both directions added up over all records."""
     return np.array([sum(int(records[f"{side}_{name}"].sum()) for side in ("c2s", "s2c")) for name in names])
+
+
+def plain(records: NumpyArray) -> list[list[object]]:
+    """Records as lists of their fields, to compare: what pads them means nothing."""
+    return [list(row) for row in zip(*(records[name].tolist() for name in records.dtype.names or ()), strict=True)]

@@ -61,6 +61,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     (place / "sources" / "sensor" / "scratch.txt").write_text("a stray file of a developer")
     sdist, _ = call_backend("build_sdist", place / "sources", place / "sdist")
     with tarfile.open(sdist) as archive:
+        # Newer Pythons warn unless a filter is chosen; 3.11.2 and older have none.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
         archive.extractall(place)
     wheel, log = call_backend("build_wheel", place / sdist.name.removesuffix(".tar.gz"), place / "wheel")
     yield Built(sdist, wheel, log)
