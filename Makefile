@@ -63,7 +63,7 @@ venv: $(VENV)/installed ## only set up .venv
 
 clean: ## remove everything that these targets made
 	@rm -rf $(VENV) build demo-data *.egg-info sensor/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find sensor native tests pcaps -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find sensor native tests pcaps docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ---------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ def field_type(metric: Metric) -> str:
     """How a value is written: the type in JSON and in InfluxDB."""
     if not metric.unit:
         return "integer" if metric.name.endswith("_port") else "string"
+    if metric.unit == "true or false":
+        return "boolean"
     return "float" if metric.unit in ("us", "ratio", "bit/s") else "integer"
 
 

@@ -253,7 +253,7 @@ static enum vms_end ended(const struct vms_table *t, const struct flow *f, const
         return VMS_END_NONE;
     if (f->kind == KIND_CLOSED)
         return VMS_END_CLOSED;
-    return anew ? VMS_END_REUSED : VMS_END_IDLE;
+    return idle ? VMS_END_IDLE : VMS_END_REUSED;
 }
 
 uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place)

@@ -40,7 +40,7 @@ static int open_memory(vms_table_t *t)
 
 vms_table_t *vms_open(const vms_options_t *options)
 {
-    vms_table_t *t = calloc(1, sizeof *t);
+    vms_table_t *t = options->max_flows && options->max_flows <= VMS_FLOWS_MOST ? calloc(1, sizeof *t) : NULL;
     if (!t)
         return NULL;
     t->options = *options;

@@ -9,6 +9,7 @@
 
 #define VMS_VLAN_MAX 4          /* 802.1Q tags kept for a flow; deeper ones are skipped, not kept */
 #define VMS_BUCKETS 640         /* see vms_bucket_low_ns */
+#define VMS_FLOWS_MOST 1000000000   /* flows are numbered with 32 bits, and each may need two scoreboards */
 #define VMS_ABSENT -1         /* a duration that was not measured */
 
 /* How a packet ended. Every packet ends in exactly one of these, so they add up to `received`. */
@@ -191,7 +192,7 @@ typedef struct {
 
 typedef struct vms_table vms_table_t;
 
-/* NULL when there is not enough memory for the index. */
+/* NULL when there is not enough memory for the index, or max_flows is 0 or above VMS_FLOWS_MOST. */
 vms_table_t *vms_open(const vms_options_t *options);
 void vms_close(vms_table_t *table);
 

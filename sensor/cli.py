@@ -18,7 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from sensor import __version__
 from sensor.config import OPTIONS, Option, build, options_of
-from sensor.errors import INTERRUPTED, SensorError, UsageError
+from sensor.errors import INTERRUPTED, DamagedInputError, SensorError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -118,6 +118,10 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
 
     sent = push(directory, settings)
     click.echo(f"{sent.windows} windows, {sent.lines} points sent to {settings.url}")
+    if sent.damaged:
+        raise DamagedInputError(
+            f"{directory}: {sent.damaged} damaged blocks were passed over; everything else was sent"
+        )
 
 
 @contextlib.contextmanager

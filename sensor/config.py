@@ -30,6 +30,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BOTH = ("capture", "read")
 SECOND_NS = 1_000_000_000
+MOST_FLOWS = 1_000_000_000
+"""``VMS_FLOWS_MOST``, which a test holds equal; not imported, because most commands need no table."""
+
 _UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3600 * SECOND_NS,
              "d": 86400 * SECOND_NS}  # fmt: skip
 _SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -59,6 +62,14 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"\d[\d_]*", text.strip()) or not int(text):
         raise ValueError(f"{text!r} is no whole number above zero")
     return int(text)
+
+
+def parse_flows(text: str) -> int:
+    """A number of flows that a table can hold; it takes about 1 KiB of memory for each that is in use."""
+    flows = parse_count(text)
+    if flows > MOST_FLOWS:
+        raise ValueError(f"{text!r} is more flows than a table can hold; at most {MOST_FLOWS:,}")
+    return flows
 
 
 def parse_network(text: str) -> Network:
@@ -115,7 +126,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("filter", "BPF expression; only packets that match are looked at.", metavar="BPF"),
     Option("window", "Length of a window; windows start at multiples of it.", parse_duration, "10s", "DURATION"),
     Option("snaplen", "Octets kept of each packet; headers are enough.", parse_count, "256", "OCTETS", ("capture",)),
-    Option("max_flows", "Most flows held at a time; memory is bounded by it.", parse_count, "1000000", "COUNT"),
+    Option("max_flows", "Most flows held at a time; memory is bounded by it.", parse_flows, "1000000", "COUNT"),
     Option("idle_timeout", "A flow that is silent for so long has ended.", parse_duration, "60s", "DURATION"),
     Option("tcp_idle_timeout", "The same for an established TCP connection.", parse_duration, "5m", "DURATION"),
     Option("active_timeout", "A longer flow is reported in parts in --flows.", parse_duration, "30m", "DURATION"),
@@ -255,19 +266,26 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
 
 
 def _value(option: Option, given: Mapping[str, Any], from_file: Mapping[str, Any], file: Path | None) -> Any:
-    raw, where = given.get(option.name), option.switch
-    if not raw and option.name in from_file:
-        raw, where = from_file[option.name], f"{option.name} in {file}"
-    if not raw and option.env and os.environ.get(option.env):
-        raw, where = os.environ[option.env], option.env
+    raw, where = _raw(option, given, from_file, file)
     if option.flag:
         return bool(raw)
     try:
         if option.multiple:
             return [option.parse(str(item)) for item in raw or ()]
-        return option.parse(str(raw)) if raw else option.default and option.parse(option.default)
+        return None if raw is None else option.parse(str(raw))
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def _raw(option: Option, given: Mapping[str, Any], from_file: Mapping[str, Any], file: Path | None) -> tuple[Any, str]:
+    """The value as it was written, and where: the first place that has one."""
+    if given.get(option.name) not in (None, (), False):
+        return given[option.name], option.switch
+    if option.name in from_file:
+        return from_file[option.name], f"{option.name} in {file}"
+    if option.env and os.environ.get(option.env):
+        return os.environ[option.env], option.env
+    return option.default, option.switch
 
 
 def influx_settings(value: Mapping[str, Any]) -> InfluxSettings | None:

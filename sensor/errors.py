@@ -29,10 +29,10 @@ class InputError(SensorError):
 
 
 class DamagedInputError(SensorError):
-    """A capture ends in the middle of a packet or is damaged; what stands before the damage has been reported."""
+    """A capture or a store is cut or damaged; everything that could be read has been reported."""
 
     exit_status = 4
-    summary = "a capture is cut or damaged; everything before the damage was reported"
+    summary = "a capture or a store is cut or damaged; everything that could be read was reported"
 
 
 class InterfaceError(SensorError):

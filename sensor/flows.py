@@ -99,7 +99,11 @@ def _direction_value(record: Any, direction: str, metric: Metric, seen: bool, bo
         "tcp_sent": protocol == TCP and seen,
         "tcp_both": protocol == TCP and both,
     }[metric.needs]
-    return int(record[f"{direction}_{metric.record}"]) if measurable else None
+    if not measurable:
+        return None
+    if metric.name == "unsure":
+        return bool(record["flags"] & native.UNSURE[direction])
+    return int(record[f"{direction}_{metric.record}"])
 
 
 def _derived(record: Any, direction: str, name: str) -> float | None:
@@ -108,7 +112,7 @@ def _derived(record: Any, direction: str, name: str) -> float | None:
 
     if name == "loss_ratio":
         sent = of("data_packets") + of("upstream_losses")
-        lost = of("retransmissions") - of("spurious") + of("upstream_losses")
+        lost = max(of("retransmissions") - of("spurious"), 0) + of("upstream_losses")
         return lost / sent if sent else None
     if not of("rtt_count"):
         return None

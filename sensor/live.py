@@ -19,8 +19,7 @@ from typing import Any
 
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
-from sensor.native import FlowTable
-from sensor.runner import Pipeline, table_options, totals_line
+from sensor.runner import Pipeline, make_table, totals_line
 from sensor.sinks.queue import QueuedSink
 from sensor.sources import LiveSource, wall_clock_ns
 from sensor.window import Counters, Snapshot
@@ -149,7 +148,7 @@ def _capture(settings: Settings, interface: str, sender: _Sender, control: Conne
         settings.packets,
         wake=control.fileno(),
     )
-    table = FlowTable(table_options(settings))
+    table = make_table(settings)
     with contextlib.closing(source):
         source.open(table)
         sender.emit(Ready())

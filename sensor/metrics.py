@@ -63,6 +63,8 @@ DIRECTION: tuple[Metric, ...] = (
            record="window_probes"),
     Metric("unknown_causes", "segments", "Old segments whose cause could not be told: too many holes at a time, or "
            "far out of the window.", needs="tcp_sent", record="unknown_causes"),
+    Metric("unsure", "true or false", "The tap lost track of the sequence numbers for a while (fragments, too many "
+           "holes at a time): the causes above are at least so many.", needs="tcp_sent"),
     Metric("loss_ratio", "ratio", "(retransmissions - spurious + upstream_losses) / (data_packets + "
            "upstream_losses).", "ratio", "samples"),
     Metric("rtt_count", "samples", "RTT samples: data to the ACK of exactly its end, with Karn's rule.",

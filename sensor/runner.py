@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sensor.analysis.report import Reporter
 from sensor.config import Settings
-from sensor.errors import SensorError
+from sensor.errors import SensorError, UsageError
 from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
 from sensor.sinks.flowlines import FlowWriter
@@ -30,6 +30,14 @@ def table_options(settings: Settings) -> TableOptions:
         vlan_in_key=settings.vlan_in_key,
         keep_finished=settings.flows is not None,
     )
+
+
+def make_table(settings: Settings) -> FlowTable:
+    """The flow table; UsageError when the memory for its index is not there."""
+    try:
+        return FlowTable(table_options(settings))
+    except MemoryError:
+        raise UsageError(f"--max-flows {settings.max_flows}: not enough memory for so many; choose fewer") from None
 
 
 def make_sinks(settings: Settings) -> list[Sink]:
@@ -166,7 +174,7 @@ def read_files(
 
     ordered = sorted(paths, key=first_timestamp) if len(paths) > 1 else paths
     source = FileSource(ordered, settings.filter, progress)
-    table = FlowTable(table_options(settings))
+    table = make_table(settings)
     with contextlib.closing(source):
         source.open(table)
         with Pipeline(settings, ",".join(ordered) if len(ordered) == 1 else f"{len(ordered)} files") as pipeline:
@@ -189,5 +197,3 @@ def totals_line(counters: Counters) -> str:
 
 def _known(count: int | None) -> str:
     return "-" if count is None else str(count)
-
-

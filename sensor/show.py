@@ -65,4 +65,3 @@ def _table(measurement: str, points: list[Point]) -> Table:
 def _column(values: list[object]) -> Column:
     valid = np.array([value is not None for value in values], bool)
     return Column(np.array([0 if value is None else value for value in values]), valid)
-

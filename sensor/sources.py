@@ -100,9 +100,7 @@ class FileSource:
     failure is kept in ``damage`` and the next file goes on.
     """
 
-    def __init__(
-        self, paths: list[str], bpf: str | None = None, progress: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, paths: list[str], bpf: str | None = None, progress: Callable[[int], None] | None = None) -> None:
         self.damage: DamagedInputError | None = None
         self._paths = list(paths)
         self._bpf = bpf
@@ -370,7 +368,7 @@ def activate(interface: str, snaplen: int, buffer_size: int, promiscuous: bool) 
     if status == PCAP_ERROR_PERM_DENIED:
         raise PrivilegeError(
             f"{interface}: capturing needs CAP_NET_RAW; run as root, or grant it to the interpreter: "
-            "setcap cap_net_raw,cap_net_admin+ep $(readlink -f $(command -v python3))"
+            "setcap cap_net_raw+ep $(readlink -f $(command -v python3))"
         )
     if status == PCAP_ERROR_NO_SUCH_DEVICE or interface not in os.listdir("/sys/class/net"):
         raise InterfaceError(f"{interface}: no such interface; `vmsensor interfaces` lists them")

@@ -109,9 +109,7 @@ def _latencies(snapshot: Snapshot, groups: PairGroups) -> dict[str, Column]:
     }
 
 
-def _quantiles(
-    snapshot: Snapshot, groups: PairGroups, histograms: dict[str, int], wanted: tuple[float, ...]
-) -> Floats:
+def _quantiles(snapshot: Snapshot, groups: PairGroups, histograms: dict[str, int], wanted: tuple[float, ...]) -> Floats:
     """Quantiles in us of some histograms, each of which belongs to direction 0 (c2s) or 1 of its record."""
     bins, records = snapshot.bins, len(snapshot.records)
     direction = np.full(len(native.HISTOGRAMS), -1, np.int64)
@@ -142,5 +140,3 @@ def tcp_octets(records: native.NumpyArray) -> tuple[int, int]:
     both = records[_two_sided(records)]
     seen = sum(int(both[f"{direction}_bytes"].sum()) for direction in DIRECTIONS)
     return seen, sum(int(both[f"{direction}_unseen_bytes"].sum()) for direction in DIRECTIONS)
-
-

@@ -79,9 +79,7 @@ def _inside(endpoints: NumpyArray, networks: tuple[Network, ...]) -> npt.NDArray
     return inside
 
 
-def _name(
-    endpoints: NumpyArray, internal: npt.NDArray[np.bool_]
-) -> tuple[list[str], list[str], npt.NDArray[np.intp]]:
+def _name(endpoints: NumpyArray, internal: npt.NDArray[np.bool_]) -> tuple[list[str], list[str], npt.NDArray[np.intp]]:
     """Names and tenants of VMs, and for each endpoint which of them it is."""
     names, tenants = [EXTERNAL], [EXTERNAL]
     vm_of = np.zeros(len(endpoints), np.intp)
