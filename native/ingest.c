@@ -169,12 +169,14 @@ struct batch {
     uint64_t size;
     const vms_meta_t *meta;
     uint32_t tick_ns;
+    uint32_t snaplen;
 };
 
 static struct cursor frame_of(const struct batch *batch, const vms_meta_t *meta)
 {
     bool inside = meta->offset <= batch->size && meta->caplen <= batch->size - meta->offset;
-    return cursor_over(batch->data + (inside ? meta->offset : 0), inside ? meta->caplen : 0);
+    uint32_t size = meta->caplen < batch->snaplen ? meta->caplen : batch->snaplen;
+    return cursor_over(batch->data + (inside ? meta->offset : 0), inside ? size : 0);
 }
 
 static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
@@ -229,7 +231,7 @@ static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
 uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns)
 {
-    const struct batch batch = {data, size, meta, tick_ns};
+    const struct batch batch = {data, size, meta, tick_ns, t->options.snaplen ? t->options.snaplen : UINT32_MAX};
     struct decoded group[GROUP];
     uint32_t i = first, n;
     if (i < count && !t->window_end_ns)

@@ -165,9 +165,10 @@ typedef struct {
     int64_t active_timeout_ns;
     int64_t duplicate_horizon_ns;   /* a copy within this time is a mirror duplicate; 0: none is */
     uint32_t link_type;             /* DLT_ value, https://www.tcpdump.org/linktypes.html */
+    uint32_t snaplen;               /* octets looked at of each packet; 0: all that were captured */
     uint8_t vlan_in_key;
     uint8_t keep_finished;          /* 1: finished flows are kept for vms_take_finished */
-    uint8_t padding[2];
+    uint8_t padding[6];
 } vms_options_t;
 
 /* One packet of a batch: what pcapy-ng's next_batch packs. */

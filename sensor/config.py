@@ -30,6 +30,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BOTH = ("capture", "read")
 SECOND_NS = 1_000_000_000
+MOST_OCTETS = 262_144
+"""libpcap's own bound on a packet (MAXIMUM_SNAPLEN)."""
+
 MOST_FLOWS = 1_000_000_000
 """``VMS_FLOWS_MOST``, which a test holds equal; not imported, because most commands need no table."""
 
@@ -50,11 +53,14 @@ def parse_duration(text: str) -> int:
 
 
 def parse_size(text: str) -> int:
-    """``"64MiB"``, ``"2GB"`` or plain bytes."""
+    """``"64MiB"``, ``"1GB"`` or plain bytes; a size that the kernel can give a capture buffer."""
     match = re.fullmatch(r"(\d+)\s*([KMG]i?B|B)?", text.strip())
     if not match:
         raise ValueError(f"{text!r} is no size; write for example 64MiB")
-    return int(match[1]) * _SIZES[match[2] or ""]
+    size = int(match[1]) * _SIZES[match[2] or ""]
+    if not 2**16 <= size < 2**31:
+        raise ValueError(f"{text!r} is out of range; a buffer has from 64KiB to just below 2GiB")
+    return size
 
 
 def parse_count(text: str) -> int:
@@ -62,6 +68,14 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"\d[\d_]*", text.strip()) or not int(text):
         raise ValueError(f"{text!r} is no whole number above zero")
     return int(text)
+
+
+def parse_octets(text: str) -> int:
+    """A number of octets of one packet."""
+    octets = parse_count(text)
+    if octets > MOST_OCTETS:
+        raise ValueError(f"{text!r} is more than a packet has; at most {MOST_OCTETS:,}")
+    return octets
 
 
 def parse_flows(text: str) -> int:
@@ -125,7 +139,8 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option("filter", "BPF expression; only packets that match are looked at.", metavar="BPF"),
     Option("window", "Length of a window; windows start at multiples of it.", parse_duration, "10s", "DURATION"),
-    Option("snaplen", "Octets kept of each packet; headers are enough.", parse_count, "256", "OCTETS", ("capture",)),
+    Option("snaplen", "Octets looked at of each packet; headers are enough. Default: capture 256, read all.",
+           parse_octets, None, "OCTETS"),
     Option("max_flows", "Most flows held at a time; memory is bounded by it.", parse_flows, "1000000", "COUNT"),
     Option("idle_timeout", "A flow that is silent for so long has ended.", parse_duration, "60s", "DURATION"),
     Option("tcp_idle_timeout", "The same for an established TCP connection.", parse_duration, "5m", "DURATION"),
@@ -247,7 +262,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
     return Settings(
         filter=value["filter"],
         window=value["window"],
-        snaplen=value.get("snaplen"),
+        snaplen=value["snaplen"],
         max_flows=value["max_flows"],
         idle_timeout=value["idle_timeout"],
         tcp_idle_timeout=value["tcp_idle_timeout"],

@@ -49,12 +49,23 @@ def capture(settings: Settings, interface: str) -> Counters:
         worker.await_ready()
         with Pipeline(settings, interface, QueuedSink) as pipeline:
             threading.Thread(target=_forward_stop, args=(stop, worker), name="stop", daemon=True).start()
-            for message in worker.messages():
-                pipeline.take(message)
+            failure = _take_all(worker, pipeline)
     totals = pipeline.totals or Counters()
     print(totals_line(totals), file=sys.stderr)
+    if failure:
+        raise failure
     pipeline.raise_failure()
     return totals
+
+
+def _take_all(worker: _WorkerProcess, pipeline: Pipeline) -> SensorError | None:
+    """Hand every message to the pipeline; what ended the worker too early, if something did."""
+    try:
+        for message in worker.messages():
+            pipeline.take(message)
+    except SensorError as failure:
+        return failure
+    return None
 
 
 @contextlib.contextmanager

@@ -87,6 +87,7 @@ _TAKE = 1024
 class TableOptions:
     """How a flow table behaves. Durations in ns.
 
+    ``snaplen`` is how many octets of each packet are looked at, None for all.
     ``secret`` keys the flow hash: 16 bytes, random unless a test needs the same hash twice. ``keep_finished`` keeps
     life-long records of finished flows for ``FlowTable.take_finished``.
     """
@@ -97,6 +98,7 @@ class TableOptions:
     tcp_idle_timeout_ns: int = 300_000_000_000
     active_timeout_ns: int = 1_800_000_000_000
     duplicate_horizon_ns: int = 10_000_000
+    snaplen: int | None = None
     vlan_in_key: bool = True
     keep_finished: bool = False
     secret: bytes | None = None
@@ -120,6 +122,7 @@ class FlowTable:
                         "active_timeout_ns": options.active_timeout_ns,
                         "duplicate_horizon_ns": options.duplicate_horizon_ns,
                         "link_type": link_type,
+                        "snaplen": options.snaplen or 0,
                         "vlan_in_key": options.vlan_in_key,
                         "keep_finished": options.keep_finished,
                     },

@@ -23,6 +23,7 @@ def table_options(settings: Settings) -> TableOptions:
     return TableOptions(
         window_ns=settings.window,
         max_flows=settings.max_flows,
+        snaplen=settings.snaplen,
         idle_timeout_ns=settings.idle_timeout,
         tcp_idle_timeout_ns=settings.tcp_idle_timeout,
         active_timeout_ns=settings.active_timeout,

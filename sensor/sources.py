@@ -293,6 +293,7 @@ class LiveSource:
         self._wake = wake
         self._batches = _Batches()
         self._nic_before = 0
+        self._kernel_drops = Drops()
         self._poller = select.poll()
         self._handle: Any = None
         self._delivered = 0
@@ -332,13 +333,11 @@ class LiveSource:
 
     def drops(self) -> Drops:
         """What libpcap says of the kernel's buffer, and the interface's own counters."""
-        passed, dropped, _ = self._handle.stats()  # `passed` holds the dropped ones: packet(7), PACKET_STATISTICS
         nic = nic_drops(self._interface)
-        return Drops(
-            kernel=dropped,
-            nic=None if nic is None else max(0, nic - self._nic_before),
-            unread=max(0, passed - dropped - self._delivered),
-        )
+        with contextlib.suppress(pcapy.PcapError):  # the interface is gone: what was known last stands
+            passed, dropped, _ = self._handle.stats()  # `passed` holds the dropped: packet(7), PACKET_STATISTICS
+            self._kernel_drops = Drops(dropped, None, max(0, passed - dropped - self._delivered))
+        return self._kernel_drops._replace(nic=None if nic is None else max(0, nic - self._nic_before))
 
     def close(self) -> None:
         """Close the handle."""

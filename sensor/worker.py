@@ -63,13 +63,15 @@ class Worker:
         self._newest_start = -1
 
     def run(self) -> None:
-        """The whole job. The last, partial window is handed on as well."""
+        """The whole job. The last, partial window is handed on as well, also when the source fails."""
         if self._clock:
             self._table.tick(self._clock())
-        self._poll_until(self._stop)
-        if self._clock:
-            self._poll_until(deadline(DRAIN_SECONDS))
-        self._finish()
+        try:
+            self._poll_until(self._stop)
+            if self._clock:
+                self._poll_until(deadline(DRAIN_SECONDS))
+        finally:
+            self._finish()
 
     def _poll_until(self, stop: Callable[[], bool]) -> None:
         while not stop():

@@ -40,7 +40,11 @@ def vmsensor(
         cwd=cwd, input=stdin, stdout=subprocess.PIPE if stdout is None else stdout, stderr=subprocess.PIPE,
         timeout=SECONDS, check=False, env=environment(**variables),
     )  # fmt: skip
-    return Done(done.args, done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
+    return Done(done.args, done.returncode, *(_text(said) for said in (done.stdout, done.stderr)))
+
+
+def _text(said: bytes | None) -> str:
+    return (said or b"").decode(errors="surrogateescape")
 
 
 def without(*capabilities: str) -> list[str]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pcaps.generator.files import pcap, pcapng
@@ -17,7 +18,7 @@ from sensor.errors import INTERRUPTED
 from tests.command import DEMO, TOTALS, Done, command, complaint, environment, records, vmsensor, without
 from tests.needs import PCAPS, need_root, need_tool
 from tests.servers import free_port
-from tests.streams import MILLISECOND, START, udp_frame
+from tests.streams import MILLISECOND, SECOND, START, udp_frame
 
 OK, UNEXPECTED, USAGE, INPUT, DAMAGED, INTERFACE, PRIVILEGE, OUTPUT, DELIVERY = range(9)
 QUIET = ("--to", "none")
@@ -221,7 +222,7 @@ def test_a_wrong_option(arguments: list[str], expected: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--duration", "5s"], ["--packets", "9"], ["--snaplen", "96"], ["--buffer-size", "1MiB"], ["--no-promiscuous"],
+    [["--duration", "5s"], ["--packets", "9"], ["--buffer-size", "1MiB"], ["--no-promiscuous"],
      ["--direction", "in"]],
     ids=lambda arguments: arguments[0],
 )  # fmt: skip
@@ -229,7 +230,8 @@ def test_read_takes_no_capture_options(arguments: list[str]) -> None:
     """An option of capture is unknown to read, and said so."""
     done = vmsensor("read", DEMO, *QUIET, *arguments)
     assert done.returncode == USAGE
-    assert f"No such option: {arguments[0]}" in done.stderr
+    assert "No such option" in done.stderr
+    assert arguments[0] in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -242,17 +244,19 @@ def test_a_wrong_command(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["[/b] markup", "tag=a,b c", "two\nlines", b"\xff\xfe"], ids=["markup", "tag", "line", "octets"])
+@pytest.mark.parametrize("name", ["[bold]", "[", "tag=a,b c", "two\nlines", b"\xff\xfe"], ids=["markup", "bracket", "tag", "line", "octets"])
 def test_strange_names(name: str | bytes, tmp_path: Path) -> None:
     """Any file name that the system allows can be read and kept under."""
     directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + (name if isinstance(name, bytes) else name.encode())))
-    directory.mkdir()
-    capture = directory / directory.name
+    directory = directory / "b] x"
+    directory.mkdir(parents=True)
+    capture = directory / directory.parent.name
     capture.write_bytes(pcap(FRAMES))
     done = vmsensor("read", capture, "--store", directory / "store")
     assert (done.returncode, "Traceback" in done.stderr) == (OK, False), done.stderr[-500:]
     shown = vmsensor("show", directory / "store")
     assert (shown.returncode, shown.stderr) == (OK, "")
+    assert os.fsencode(directory) in shown.stdout.encode(errors="surrogateescape")
 
 
 # ---- configuration and token
@@ -487,61 +491,53 @@ def _until(attempt: Callable[[], Done], status: int) -> Done:
 # ---- Ctrl-C
 
 
+def many_flows(count: int) -> bytes:
+    """A capture of so many flows of one packet, a millisecond apart."""
+    header, record = pcap([]), np.frombuffer(pcap([FRAMES[0]])[24:], np.uint8)
+    packets = np.tile(record, (count, 1))
+    number = np.arange(count, dtype=np.uint32)
+    packets[:, 0:4] = (START // SECOND + number // 1000).astype("<u4")[:, None].view(np.uint8)
+    packets[:, 4:8] = (number % 1000 * 1000).astype("<u4")[:, None].view(np.uint8)
+    packets[:, 16 + 14 + 13 : 16 + 14 + 16] = number.astype(">u4")[:, None].view(np.uint8)[:, 1:]
+    return header + packets.tobytes()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_in_the_middle(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C while a long read goes on: what was read is reported, in flows and in totals, and status 130 says so."""
-    flows = tmp_path / "flows.json"
-    process = subprocess.Popen(
-        command("read", "-", *QUIET, "--flows", flows, "--idle-timeout", "1ms"),
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(),
-    )  # fmt: skip
-    assert process.stdin is not None
-    with process:
-        body = pcap(FRAMES)
-        process.stdin.write(body[:24])
-        deadline, asked = time.monotonic() + 10, False
+    capture, flows, most = tmp_path / "long.pcap", tmp_path / "flows.json", 300_000
+    capture.write_bytes(many_flows(most))
+    arguments = command("read", capture, *QUIET, "--flows", flows, "--idle-timeout", "1ms")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, env=environment()) as process:
         try:
-            while process.poll() is None and time.monotonic() < deadline:
-                process.stdin.write(body[24:])
-                if not asked and flows.exists() and flows.stat().st_size:
-                    process.send_signal(number)
-                    asked = True
-        except BrokenPipeError:
-            pass  # it has ended, as it should
-        process.stdin = None
-        assert process.stderr is not None
-        stderr = process.stderr.read().decode()
-        process.wait(10)
-    done = Done([], process.returncode, flows.read_text(), stderr)
+            deadline = time.monotonic() + 10
+            while not (flows.exists() and flows.stat().st_size) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    done = Done([], process.returncode, flows.read_text(), said.decode())
     assert "interrupted" in complaint(done, INTERRUPTED)
-    received = int(TOTALS.search(stderr)[0].split()[1])  # type: ignore[index]
-    assert received == sum(flows_of_lines(done)) > 0
-
-
-def flows_of_lines(done: Done) -> list[int]:
-    """Packets and copies of each flow record."""
-    return [flow["c2s_packets"] + flow["s2c_packets"] + flow["c2s_mirror_duplicates"] for flow in records(done)]
+    reported = sum(flow["c2s_packets"] + flow["s2c_packets"] for flow in records(done))
+    assert f"received {reported} = {reported} in flows" in done.stderr
+    assert 0 < reported < most
 
 
 def test_interrupted_while_waiting_for_input() -> None:
     """Ctrl-C also ends a read whose pipe is silent, with what came before."""
-    process = subprocess.Popen(
-        command("read", "-", *QUIET), stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-    )  # fmt: skip
-    assert process.stdin is not None
-    with process:
-        process.stdin.write(pcap(FRAMES))
-        process.stdin.flush()
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
+    arguments = command("read", "-", *QUIET)
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, env=environment(), **pipes) as process:  # type: ignore[call-overload]
         try:
-            status = process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            pytest.fail("a silent pipe keeps vmsensor from ending")
+            process.stdin.write(pcap(FRAMES))
+            process.stdin.flush()
+            time.sleep(1)  # nothing tells from outside that the packets have been taken
+            process.send_signal(signal.SIGINT)
+            status = process.wait(10)
         finally:
+            process.kill()
             process.stdin.close()
-        assert process.stderr is not None
-        stderr = process.stderr.read().decode()
-    assert "interrupted" in complaint(Done([], status, "", stderr), INTERRUPTED)
-    assert TOTALS.search(stderr)
+        done = Done(arguments, status, "", process.stderr.read().decode())
+    assert "interrupted" in complaint(done, INTERRUPTED)
+    assert "received 300 = 300 in flows" in done.stderr
