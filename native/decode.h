@@ -47,7 +47,8 @@ struct packet {
     uint16_t frame_vlan[2];         /* the first tags of the innermost Ethernet frame, 0 if none: part of the key */
     uint8_t vlan_count;
     uint8_t frame_vlan_count;
-    uint8_t depth;
+    uint8_t depth;                  /* IP headers so far */
+    uint8_t frames;                 /* Ethernet headers so far */
     uint8_t tunnel;
     uint8_t outer_ip_version;       /* 0: not in a tunnel */
     bool has_vni;

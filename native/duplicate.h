@@ -38,7 +38,10 @@ uint64_t duplicate_print(const struct duplicates *d, const struct packet *p);
 void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 
 /* The earlier sighting of this packet, or NULL. */
-const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, int64_t ts_ns);
+const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p);
+
+/* How long after the first sighting the packet comes, to the microsecond. */
+int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p);
 
 /* Remembers a packet that was counted; the oldest of its set gives way. */
 void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot,

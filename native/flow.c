@@ -6,9 +6,21 @@
 
 /* ---- queues ---- */
 
+int64_t flow_idle_timeout(const struct vms_table *t, enum flow_kind kind)
+{
+    switch (kind) {
+    case KIND_CLOSED: return CLOSED_LINGER_NS;
+    case KIND_ESTABLISHED: return t->options.tcp_idle_timeout_ns;
+    default: return t->options.idle_timeout_ns;
+    }
+}
+
 static void queue_push(struct vms_table *t, struct flow *f, uint32_t slot)
 {
     struct queue *q = &t->queues[f->kind];
+    int64_t due_ns = t->now_ns + flow_idle_timeout(t, f->kind);
+    if (due_ns < t->due_ns)
+        t->due_ns = due_ns;
     f->queued_ns = t->now_ns;
     f->queue_prev = 0;
     f->queue_next = q->head;
@@ -50,15 +62,6 @@ uint32_t flow_oldest(const struct vms_table *t, enum flow_kind kind)
     return t->queues[kind].tail;
 }
 
-int64_t flow_idle_timeout(const struct vms_table *t, enum flow_kind kind)
-{
-    switch (kind) {
-    case KIND_CLOSED: return CLOSED_LINGER_NS;
-    case KIND_ESTABLISHED: return t->options.tcp_idle_timeout_ns;
-    default: return t->options.idle_timeout_ns;
-    }
-}
-
 /* ---- the index: buckets of chains ---- */
 
 static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)
@@ -98,8 +101,21 @@ static struct flow_key make_key(const struct vms_table *t, const struct packet *
         memcpy(key.vlan, p->frame_vlan, sizeof key.vlan);
     key.protocol = p->protocol;
     key.ip_version = p->ip_version;
-    key.flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0);
+    bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
+    key.flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
     return key;
+}
+
+/* An IPv4 key is zero from the fifth octet of each address on: the hash can pass over that. */
+static uint32_t hash_of(const struct vms_table *t, const struct flow_key *key)
+{
+    if (key->ip_version != 4)
+        return (uint32_t)(siphash_words(t->key, key, sizeof *key / 8) >> 32);
+    uint8_t packed[24];
+    memcpy(packed, key->ip[0], 4);
+    memcpy(packed + 4, key->ip[1], 4);
+    memcpy(packed + 8, key->port, 16);
+    return (uint32_t)(siphash_words(t->key, packed, sizeof packed / 8) >> 32);
 }
 
 struct place flow_place(const struct vms_table *t, const struct packet *p)
@@ -108,7 +124,7 @@ struct place flow_place(const struct vms_table *t, const struct packet *p)
     int order = memcmp(p->src, p->dst, p->ip_version == 4 ? 4 : 16);
     place.direction = order ? order > 0 : p->sport > p->dport;
     place.key = make_key(t, p, place.direction);
-    place.hash = (uint32_t)(siphash_words(t->key, &place.key, sizeof place.key / 8) >> 32);
+    place.hash = hash_of(t, &place.key);
     return place;
 }
 
@@ -160,22 +176,52 @@ void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason)
         flow_bury(t, slot);
 }
 
+/* To the head of its queue again. A clock that stepped back has left times in the future, which would block the queue. */
+static void requeue(struct vms_table *t, struct flow *f)
+{
+    uint32_t slot = queue_remove(t, f);
+    if (f->last_ns > t->now_ns)
+        f->last_ns = t->now_ns;
+    if (f->start_ns > f->last_ns)
+        f->start_ns = f->last_ns;
+    queue_push(t, f, slot);
+}
+
+static bool is_due(const struct vms_table *t, const struct flow *f, int64_t timeout)
+{
+    return f->queued_ns + timeout <= t->now_ns || f->queued_ns > t->now_ns;
+}
+
+/* When the oldest flow of any kind has to be looked at. */
+static int64_t next_due(const struct vms_table *t)
+{
+    int64_t due_ns = INT64_MAX;
+    for (int kind = KIND_CLOSED; kind < KINDS; kind++) {
+        uint32_t slot = flow_oldest(t, kind);
+        int64_t at = slot ? flow_at(t, slot)->queued_ns + flow_idle_timeout(t, kind) : INT64_MAX;
+        if (at < due_ns)
+            due_ns = at;
+    }
+    return due_ns;
+}
+
 void flow_expire(struct vms_table *t, uint32_t limit)
 {
+    if (t->now_ns < t->due_ns)
+        return;
     for (int kind = KIND_CLOSED; kind < KINDS; kind++) {
         int64_t timeout = flow_idle_timeout(t, kind);
         uint32_t slot;
-        while (limit && (slot = flow_oldest(t, kind)) && flow_at(t, slot)->queued_ns + timeout <= t->now_ns) {
+        for (; limit && (slot = flow_oldest(t, kind)) && is_due(t, flow_at(t, slot), timeout); limit--) {
             struct flow *f = flow_at(t, slot);
-            limit--;
-            if (f->last_ns + timeout <= t->now_ns) {
+            if (f->last_ns + timeout <= t->now_ns)
                 flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_IDLE);
-            } else {
-                queue_remove(t, f);
-                queue_push(t, f, slot);
-            }
+            else
+                requeue(t, f);
         }
     }
+    if (limit)
+        t->due_ns = next_due(t);
 }
 
 /* Makes a ghost of the flow that can best be spared; false when every flow is busy. */
@@ -192,8 +238,7 @@ static bool evict(struct vms_table *t)
                 flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_EVICTED);
                 return true;
             }
-            queue_remove(t, f);
-            queue_push(t, f, slot);
+            requeue(t, f);
         }
     }
     return false;

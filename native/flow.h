@@ -19,12 +19,18 @@ struct flow_key {
     uint16_t vlan[2];
     uint8_t protocol;
     uint8_t ip_version;
-    uint8_t flags;                  /* KEY_HAS_VNI, KEY_HAS_PORTS */
+    uint8_t flags;                  /* KEY_ */
     uint8_t zero;
 };
-_Static_assert(sizeof(struct flow_key) == 48, "compared and hashed as bytes");
+_Static_assert(sizeof(struct flow_key) == 48 && offsetof(struct flow_key, port) == 32, "compared and hashed as bytes");
 
-enum { KEY_HAS_VNI = 1, KEY_HAS_PORTS = 2 };
+enum {
+    KEY_HAS_VNI = 1,
+    KEY_HAS_PORTS = 2,
+    KEY_TUNNELLED = 4               /* not from a bare frame: whoever can send a tunnel could forge another's packets */
+};
+
+#define LATENCY_MOST_NS 3600000000000LL     /* longer, and a clock was wrong: no sample */
 
 /* In the order in which eviction takes from them. */
 enum flow_kind {
@@ -43,14 +49,26 @@ struct tcp_half {
     uint32_t blind_below;           /* holes below this were forgotten: no cause can be told there */
     uint32_t board;                 /* scoreboard handle, 0 if none */
     uint32_t base_rtt_us;           /* lowest RTT ever, 0 if none */
-    uint32_t resends_pending;       /* resends that a DSACK may still name spurious */
+    uint32_t stray;                 /* end of a segment far out of the window: the next may show that it was true */
+    uint32_t resend_start;          /* bytes last resent, which a DSACK may still name spurious */
+    uint32_t resend_end;
+    uint16_t resends_pending;       /* segments in them */
     uint16_t mss;                   /* that this side announced: the other's largest payload */
     uint16_t flags;                 /* HALF_ */
+    uint16_t duplicate_acks;        /* since the other side's ACK last moved on */
 };
 
 enum {
-    HALF_NEXT_KNOWN = 1, HALF_ACKED_KNOWN = 2, HALF_BLIND = 4, HALF_ZERO_WINDOW = 8, HALF_FIN = 16, HALF_UNSURE = 32,
-    HALF_PROBED = 64
+    HALF_NEXT_KNOWN = 1,
+    HALF_PROVISIONAL = 2,           /* next was learnt from a segment without data, which may have been a probe */
+    HALF_ACKED_KNOWN = 4,
+    HALF_BLIND = 8,                 /* blind_below counts */
+    HALF_UNSURE = 16,
+    HALF_STRAY = 32,                /* stray counts */
+    HALF_DATA = 64,                 /* has sent payload */
+    HALF_FIN = 128,
+    HALF_ZERO_WINDOW = 256,
+    HALF_PROBED = 512               /* a byte was sent into a closed window */
 };
 
 /* Ordered by cache line: what every packet touches comes first. */
@@ -106,6 +124,7 @@ enum {
     FLOW_SIMULTANEOUS = 64,
     FLOW_SEEN_0 = 128,              /* a packet of direction 0, 1 since the flow began */
     FLOW_SEEN_1 = 256,
+    FLOW_FAST_OPEN = 512            /* the SYN carried data (RFC 7413): the server answers before the handshake is over */
 };
 
 /* The outer addresses of one direction's packets: the client's, as soon as it has sent one. */
@@ -148,6 +167,7 @@ struct vms_table {
     struct queue queues[KINDS];
 
     int64_t now_ns;                 /* the newest timestamp */
+    int64_t due_ns;                 /* no flow can be idle too long before this */
     int64_t window_start_ns;
     int64_t window_end_ns;
     uint32_t *listed;               /* slots with something to report in this window */
@@ -161,7 +181,8 @@ struct vms_table {
 };
 
 #define FINISHED_CAPACITY 8192u
-#define FINISHED_A_PACKET 2u        /* flows that one packet can end: its own five-tuple's, and one evicted */
+#define EXPIRE_A_PACKET 2u          /* by packet, not by batch, so that the result does not depend on how packets arrive */
+#define FINISHED_A_PACKET (EXPIRE_A_PACKET + 2u)    /* what one packet can end: also its own five-tuple's, one evicted */
 #define CONFIRMING_PACKETS 8        /* a one-sided flow of as many packets is no scan and no flood */
 
 static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
@@ -198,6 +219,12 @@ void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason);
 /* Ends flows that have been idle too long, at most `limit` of them. */
 void flow_expire(struct vms_table *t, uint32_t limit);
 
+/* The clock has been set back: every queue has to be looked at anew. */
+static inline void flow_clock_set(struct vms_table *t)
+{
+    t->due_ns = INT64_MIN;
+}
+
 /* Frees a ghost's slot. */
 void flow_bury(struct vms_table *t, uint32_t slot);
 
@@ -218,14 +245,16 @@ uint32_t board_size(void);
 /* tcp.c */
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction);
+int64_t tcp_earliest_resend_ns(const struct flow *f);
 void tcp_release(struct vms_table *t, struct flow *f);
 
 /* response.c: from the last byte of a request to the first byte of its answer. */
 void response_packet(struct vms_table *t, struct flow *f, int direction, int64_t ts_ns);
 
-/* histogram.c */
+/* histogram.c. Kept by direction, since which of them is the client's may turn out later. */
+enum kept_histogram { KEPT_RTT_0, KEPT_RTT_1, KEPT_RESPONSE, KEPT_HISTOGRAMS };
 uint32_t histogram_chunk_size(void);
-void histogram_add(struct vms_table *t, struct flow *f, enum vms_histogram which, uint64_t ns);
+void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns);
 uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint32_t record, vms_bin_t *bins,
                           uint32_t capacity);
 

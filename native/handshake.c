@@ -3,10 +3,19 @@
 #include "tcp.h"
 
 #define REUSE_IDLE_NS 1000000000LL          /* a SYN on a connection as idle as this starts a new one */
+#define SMALLEST_MSS 536                    /* RFC 9293 section 3.7.1: what every host must take */
+#define RESET_DISTANCE (1u << 20)           /* a RST further from the sequence is ignored, as the hosts do (RFC 5961) */
 
 static int64_t measured(int64_t from_ns, int64_t to_ns, bool ambiguous)
 {
-    return from_ns && to_ns >= from_ns && !ambiguous ? to_ns - from_ns : VMS_ABSENT;
+    bool sound = from_ns && to_ns >= from_ns && to_ns - from_ns <= LATENCY_MOST_NS;
+    return sound && !ambiguous ? to_ns - from_ns : VMS_ABSENT;
+}
+
+/* Once payload has passed, a SYN is a stray or a forgery and tells nothing about the roles. */
+static bool roles_open(const struct flow *f)
+{
+    return !((f->tcp[0].flags | f->tcp[1].flags) & HALF_DATA);
 }
 
 static void handshake_syn(struct flow *f, int direction, const struct packet *p)
@@ -20,10 +29,14 @@ static void handshake_syn(struct flow *f, int direction, const struct packet *p)
         f->flags |= FLOW_SYN_RESENT;
         return;
     }
+    if (!roles_open(f))
+        return;
     f->client = (uint8_t)direction;
     f->role_source = VMS_ROLE_SYN;
     f->syn_ns = p->ts_ns;
     f->client_isn = p->tcp_seq;
+    if (p->payload_bytes)
+        f->flags |= FLOW_FAST_OPEN;
     if (f->state == VMS_STATE_NONE)
         f->state = VMS_STATE_SYN_SENT;
 }
@@ -34,7 +47,7 @@ static void handshake_syn_ack(struct flow *f, int direction, const struct packet
         f->flags |= FLOW_SYN_ACK_RESENT;
         return;
     }
-    if (!f->syn_ns) {
+    if (!f->syn_ns && roles_open(f)) {
         f->client = (uint8_t)!direction;
         f->role_source = VMS_ROLE_SYN;
     }
@@ -46,13 +59,15 @@ static void handshake_syn_ack(struct flow *f, int direction, const struct packet
         f->flags |= FLOW_HANDSHAKE_SERVER;
 }
 
+/* Only the handshake's own ACK is a measurement: any later segment may have waited for its sender. */
 static void handshake_ack(struct flow *f, const struct packet *p)
 {
-    const struct tcp_half *server = &f->tcp[!f->client];
-    if (!(server->flags & HALF_NEXT_KNOWN) || seq_before(p->tcp_ack, server->next))
-        return;
+    const struct tcp_half *client = &f->tcp[f->client], *server = &f->tcp[!f->client];
+    bool server_waited = !(server->flags & HALF_DATA) || f->flags & FLOW_FAST_OPEN;
+    bool own = !p->payload_bytes && p->tcp_seq == client->next && p->tcp_ack == server->next && server_waited &&
+               !(f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
     f->state = VMS_STATE_ESTABLISHED;
-    f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
+    f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, !own);
     if (f->handshake_client_ns != VMS_ABSENT)
         f->flags |= FLOW_HANDSHAKE_CLIENT;
 }
@@ -62,7 +77,13 @@ static void learn_mss(struct tcp_half *self, const struct packet *p)
     uint8_t size = 0;
     const uint8_t *mss = tcp_option(p, TCP_OPTION_MSS, &size);
     if (mss && size == 2)
-        self->mss = be16(mss);
+        self->mss = be16(mss) < SMALLEST_MSS ? SMALLEST_MSS : be16(mss);
+}
+
+static bool is_believable_reset(const struct tcp_half *self, const struct packet *p)
+{
+    uint32_t distance = p->tcp_seq - self->next;
+    return !(self->flags & HALF_NEXT_KNOWN) || distance < RESET_DISTANCE || -distance < RESET_DISTANCE;
 }
 
 void handshake_track(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
@@ -70,7 +91,8 @@ void handshake_track(struct vms_table *t, struct flow *f, int direction, const s
     if (is_set(p, TCP_SYN) && !(f->tcp[direction].flags & HALF_NEXT_KNOWN))
         learn_mss(&f->tcp[direction], p);
     if (is_set(p, TCP_RST)) {
-        f->state = VMS_STATE_RESET;
+        if (is_believable_reset(&f->tcp[direction], p))
+            f->state = VMS_STATE_RESET;
     } else if (is_set(p, TCP_SYN | TCP_ACK)) {
         handshake_syn_ack(f, direction, p);
     } else if (is_set(p, TCP_SYN)) {
@@ -80,7 +102,7 @@ void handshake_track(struct vms_table *t, struct flow *f, int direction, const s
     } else if (f->state == VMS_STATE_NONE || (f->state == VMS_STATE_SYN_SENT && direction == f->client)) {
         f->state = VMS_STATE_ESTABLISHED;               /* joined in the middle, or the answer is not mirrored */
     }
-    if (is_set(p, TCP_FIN) && f->state != VMS_STATE_RESET) {
+    if (is_set(p, TCP_FIN) && !is_set(p, TCP_RST) && f->state != VMS_STATE_RESET) {
         f->tcp[direction].flags |= HALF_FIN;
         f->state = f->tcp[!direction].flags & HALF_FIN ? VMS_STATE_CLOSED : VMS_STATE_FIN_WAIT;
     }
@@ -90,9 +112,20 @@ void handshake_track(struct vms_table *t, struct flow *f, int direction, const s
         flow_set_kind(t, f, KIND_ESTABLISHED);
 }
 
+bool handshake_is_stray(const struct flow *f, int direction, const struct packet *p)
+{
+    const struct tcp_half *client = &f->tcp[!direction];
+    if (!is_set(p, TCP_SYN | TCP_ACK) || !f->syn_ns || direction == f->client)
+        return false;
+    uint32_t answered = p->tcp_ack - f->client_isn;     /* 1, and what a fast open has sent */
+    return answered == 0 || answered > client->next - f->client_isn;
+}
+
 bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction)
 {
-    const struct tcp_half *self = &f->tcp[direction];
+    const struct tcp_half *self = &f->tcp[direction], *peer = &f->tcp[!direction];
+    if (is_set(p, TCP_SYN | TCP_ACK) && peer->flags & HALF_STRAY && p->tcp_ack == peer->stray)
+        return true;                                    /* it answers a SYN that had looked out of place */
     if (!is_set(p, TCP_SYN) || is_set(p, TCP_ACK) || is_set(p, TCP_RST))
         return false;
     if (!(self->flags & HALF_NEXT_KNOWN))
@@ -101,6 +134,6 @@ bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction
         return false;                                   /* the same SYN again */
     switch (f->state) {
     case VMS_STATE_SYN_SENT: case VMS_STATE_FIN_WAIT: case VMS_STATE_CLOSED: case VMS_STATE_RESET: return true;
-    default: return p->ts_ns - f->last_ns > REUSE_IDLE_NS;
+    default: return direction == f->client && p->ts_ns - f->last_ns > REUSE_IDLE_NS;
     }
 }

@@ -19,7 +19,7 @@ struct chunk {
     } bins[CHUNK_BINS];
 };
 _Static_assert(sizeof(struct chunk) == 32, "two chunks a cache line");
-_Static_assert((VMS_HISTOGRAM_RESPONSE + 1) * VMS_BUCKETS <= UINT16_MAX, "an id fits");
+_Static_assert(KEPT_HISTOGRAMS * VMS_BUCKETS <= UINT16_MAX, "an id fits");
 
 uint32_t histogram_chunk_size(void)
 {
@@ -70,7 +70,7 @@ static struct chunk *chunk_with_room(struct vms_table *t, struct flow *f)
     return chunk;
 }
 
-void histogram_add(struct vms_table *t, struct flow *f, enum vms_histogram which, uint64_t ns)
+void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns)
 {
     uint16_t id = (uint16_t)(which * VMS_BUCKETS + bucket_of(ns));
     for (uint32_t handle = f->bins; handle;) {
@@ -92,6 +92,13 @@ void histogram_add(struct vms_table *t, struct flow *f, enum vms_histogram which
     t->bin_count++;
 }
 
+static enum vms_histogram shown_as(const struct flow *f, uint16_t kept)
+{
+    if (kept == KEPT_RESPONSE)
+        return VMS_HISTOGRAM_RESPONSE;
+    return kept == f->client ? VMS_HISTOGRAM_RTT_C2S : VMS_HISTOGRAM_RTT_S2C;
+}
+
 uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint32_t record, vms_bin_t *bins,
                           uint32_t capacity)
 {
@@ -100,7 +107,8 @@ uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint3
         const struct chunk *chunk = pool_at(&t->bins, handle);
         for (int i = 0; i < CHUNK_BINS && chunk->bins[i].count && written < capacity; i++) {
             uint16_t id = chunk->bins[i].id;
-            bins[written++] = (vms_bin_t){record, chunk->bins[i].count, id % VMS_BUCKETS, id / VMS_BUCKETS};
+            bins[written++] = (vms_bin_t){record, chunk->bins[i].count, id % VMS_BUCKETS,
+                                          (uint16_t)shown_as(f, id / VMS_BUCKETS)};
         }
         handle = chunk->next;
     }

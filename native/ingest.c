@@ -3,7 +3,7 @@
 #include "flow.h"
 
 #define STEP_BACK_NS 60000000000LL  /* a clock that jumps back by more than this opens an earlier window */
-#define EXPIRE_A_BATCH 4096
+#define EXPIRE_A_TICK 4096          /* bounded, so that nothing pauses for a million idle flows */
 
 /* ---- one packet ---- */
 
@@ -60,10 +60,19 @@ static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, c
     return !p->src_mac || memcmp(f->mac[place->direction], p->src_mac, 6) == 0;
 }
 
+/* Without an IP identification a fast retransmit looks like its original: what tells is that duplicate ACKs have asked
+   for it, and that there was time for them to come. */
+static bool can_be_resend(const struct flow *f, const struct packet *p, const struct place *place,
+                          const struct sighting *first)
+{
+    return !p->ip_id && p->has_tcp && f->tcp[place->direction].duplicate_acks &&
+           duplicate_age_ns(first, p) >= tcp_earliest_resend_ns(f);
+}
+
 /* True when the packet has been counted before; notes the copy in the flow that did. */
 static bool count_duplicate(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    const struct sighting *first = duplicate_find(&t->duplicates, place->print, p->ts_ns);
+    const struct sighting *first = duplicate_find(&t->duplicates, place->print, p);
     if (!first)
         return false;
     struct flow *f = first->slot ? flow_at(t, first->slot) : NULL;
@@ -73,7 +82,7 @@ static bool count_duplicate(struct vms_table *t, const struct packet *p, const s
     }
     if (!flow_has_endpoints(f, place))
         return false;
-    if (first->ttl == p->ttl && !can_be_unrouted_copy(f, p, place))
+    if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_resend(f, p, place, first)))
         return false;
     window_list(t, f, first->slot);
     f->delta[place->direction].mirror_duplicates++;
@@ -121,6 +130,8 @@ static void open_window(struct vms_table *t, int64_t ts_ns)
     int64_t length = t->options.window_ns;
     t->window_start_ns = ts_ns - ts_ns % length;
     t->window_end_ns = t->window_start_ns + length;
+    if (ts_ns < t->now_ns)
+        flow_clock_set(t);
     t->now_ns = ts_ns;
 }
 
@@ -132,20 +143,14 @@ static void keep_time(struct vms_table *t, int64_t ts_ns)
         t->counters.time_backwards++;
 }
 
-/* Bounded, so that no batch pauses for a million idle flows. */
-static void expire_in_passing(struct vms_table *t)
-{
-    uint32_t room = FINISHED_CAPACITY - t->finished_count;
-    flow_expire(t, room < EXPIRE_A_BATCH ? room : EXPIRE_A_BATCH);
-}
-
 void vms_tick(vms_table_t *t, int64_t now_ns)
 {
     if (!t->window_end_ns)
         open_window(t, now_ns);
     else if (now_ns > t->now_ns)
         t->now_ns = now_ns;
-    expire_in_passing(t);
+    uint32_t room = FINISHED_CAPACITY - t->finished_count;
+    flow_expire(t, room < EXPIRE_A_TICK ? room : EXPIRE_A_TICK);
 }
 
 void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
@@ -221,6 +226,7 @@ static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);
+        flow_expire(t, EXPIRE_A_PACKET);
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);
         t->counters.received++;
@@ -241,6 +247,5 @@ uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vm
         count_group(t, group, n);
         i += n;
     }
-    expire_in_passing(t);
     return i;
 }

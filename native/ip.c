@@ -7,6 +7,7 @@ enum ip_protocol {
 };
 
 #define JUMBO_OPTION 0xc2           /* RFC 2675 */
+#define JUMBO_MOST (1u << 20)       /* twice what segmentation offloads make; RFC 2675 would allow a forged 4 GiB */
 
 struct fragment_header {
     bool present;                   /* and not an atomic fragment (RFC 6946) */
@@ -190,7 +191,7 @@ enum vms_fate decode_ipv6(struct decoder *d, struct cursor c, struct packet *p)
     uint32_t extensions = (uint32_t)(c.at - start);
     if (payload == 0)
         payload = jumbo ? jumbo : p->protocol == IP_NO_NEXT ? 0 : offloaded_size(&c, p, extensions);
-    if (payload < extensions)
+    if (payload < extensions || payload > JUMBO_MOST)
         return VMS_FATE_BAD_LENGTH;
     p->ip_bytes = 40 + payload;
     if (f.present)

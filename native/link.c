@@ -151,6 +151,8 @@ enum vms_fate decode_ethernet(struct decoder *d, struct cursor c, struct packet 
     const uint8_t *header = cursor_take(&c, 14);
     if (!header)
         return VMS_FATE_SHORT_LINK;
+    if (++p->frames > DECODE_DEPTH_MAX)
+        return VMS_FATE_NOT_IP;
     p->dst_mac = header;
     p->src_mac = header + 6;
     p->frame_vlan_count = 0;

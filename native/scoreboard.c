@@ -133,6 +133,14 @@ uint32_t board_ack_holes(struct scoreboard *b, uint32_t ack, int64_t now_ns)
     return bytes;
 }
 
+void board_forget(struct scoreboard *b, uint32_t seq)
+{
+    while (b->hole_count && seq_at_most(b->holes[0].end, seq))
+        remove_hole(b, 0);
+    while (b->flight_count && seq_at_most(b->flight[0].end, seq))
+        memmove(b->flight, b->flight + 1, --b->flight_count * sizeof b->flight[0]);
+}
+
 bool board_has_open_hole(const struct scoreboard *b)
 {
     for (int i = 0; i < b->hole_count; i++)

@@ -5,7 +5,7 @@
 
 #include "tcp.h"
 
-#define OUT_OF_WINDOW (1u << 30)            /* the largest window: RFC 7323 section 2.3 */
+#define OUT_OF_WINDOW (1u << 28)            /* further than this from what was seen, one segment alone is not believed */
 #define REORDERING_NS 3000000LL             /* a hole filled within this time, with no RTT known, was reordering */
 #define TAP_REORDERING_NS 1000000LL         /* an ACK may pass the tap this much before the data that it ACKs */
 
@@ -35,17 +35,69 @@ static int64_t path_rtt_ns(const struct flow *f)
 }
 
 /* Shortest time in which the sender can have learnt of a loss and its resend come by: once around both ends. */
-static int64_t earliest_resend_ns(const struct flow *f)
+int64_t tcp_earliest_resend_ns(const struct flow *f)
 {
     int64_t around = path_rtt_ns(f);
     return around ? around - around / 8 : REORDERING_NS;
 }
 
+/* What lies below was not followed: no cause can be told there. */
+static void turn_blind(struct tcp_half *self, uint32_t below)
+{
+    if (!(self->flags & HALF_BLIND) || seq_before(self->blind_below, below))
+        self->blind_below = below;
+    self->flags |= HALF_BLIND;
+}
+
 static void forget_below(struct tcp_half *self, uint32_t end)
 {
-    if (!(self->flags & HALF_BLIND) || seq_before(self->blind_below, end))
-        self->blind_below = end;
-    self->flags |= HALF_BLIND | HALF_UNSURE;
+    turn_blind(self, end);
+    self->flags |= HALF_UNSURE;
+}
+
+static void drop_board(struct vms_table *t, struct tcp_half *self)
+{
+    if (self->board)
+        pool_give(&t->boards, self->board);
+    self->board = 0;
+}
+
+/* Begins to follow a direction at this segment. */
+static void learn_next(struct tcp_half *self, const struct packet *p)
+{
+    self->flags = (uint16_t)((self->flags & ~HALF_PROVISIONAL) | HALF_NEXT_KNOWN);
+    self->next = p->tcp_seq;
+    if (is_set(p, TCP_SYN))
+        return;
+    turn_blind(self, p->tcp_seq);
+    if (sequence_length(p) == 0)
+        self->flags |= HALF_PROVISIONAL;
+}
+
+/* A segment far out of the window. One alone may be forged or corrupt; a second that goes on where it ended is the
+   truth, and what the tap knew before is stale. True when the direction follows the new place from here on. */
+static bool resynchronise(struct vms_table *t, struct tcp_half *self, const struct packet *p)
+{
+    bool goes_on = self->flags & HALF_STRAY && p->tcp_seq == self->stray;
+    self->stray = p->tcp_seq + sequence_length(p);
+    self->flags |= HALF_STRAY;
+    if (!goes_on)
+        return false;
+    drop_board(t, self);
+    self->flags = (uint16_t)((self->flags & ~(HALF_STRAY | HALF_ACKED_KNOWN | HALF_BLIND)) | HALF_UNSURE);
+    self->resends_pending = 0;
+    learn_next(self, p);
+    return true;
+}
+
+/* After 2^28 bytes the same numbers are about to come again. */
+static void forget_the_old(struct vms_table *t, struct tcp_half *self)
+{
+    struct scoreboard *b = board_of(t, self);
+    if (self->flags & HALF_BLIND && self->next - self->blind_below > OUT_OF_WINDOW)
+        self->flags &= (uint16_t)~HALF_BLIND;
+    if (b)
+        board_forget(b, self->next - OUT_OF_WINDOW);
 }
 
 /* Bytes at or beyond everything seen so far. */
@@ -58,10 +110,25 @@ static void advance(struct vms_table *t, struct tcp_half *self, const struct pac
             forget_below(self, p->tcp_seq);
     }
     self->next = end;
-    if (!p->payload_bytes || (b && board_has_open_hole(b)))
+    forget_the_old(t, self);
+    if (!p->payload_bytes)
+        return;
+    self->flags |= HALF_DATA;
+    if (b && board_has_open_hole(b))
         return;                                         /* behind a hole the ACK waits for the hole, not for this */
     if ((b = board_want(t, self)))
         board_launch(b, end, p->ts_ns);
+}
+
+/* Keeps the range of the last resends: a DSACK can name only these. */
+static void expect_verdict(struct tcp_half *self, uint32_t start, uint32_t end, uint32_t segments)
+{
+    if (!self->resends_pending || self->resend_end != start) {
+        self->resend_start = start;
+        self->resends_pending = 0;
+    }
+    self->resend_end = end;
+    self->resends_pending = (uint16_t)(self->resends_pending + segments);
 }
 
 static void resent(struct vms_table *t, struct tcp_half *self, vms_half_t *delta, const struct packet *p, uint32_t end,
@@ -72,7 +139,7 @@ static void resent(struct vms_table *t, struct tcp_half *self, vms_half_t *delta
     if (self->flags & HALF_ACKED_KNOWN && seq_at_most(end, self->acked))
         delta->spurious += segments;
     else
-        self->resends_pending += segments;
+        expect_verdict(self, p->tcp_seq, end, segments);
     if (b)
         board_abort(b, p->tcp_seq);
 }
@@ -94,13 +161,16 @@ static void old_segment(struct vms_table *t, struct flow *f, int direction, cons
     enum fill fill = b ? board_fill(b, p->tcp_seq, end, &born_ns, &bytes) : FILL_NONE;
     int64_t age = p->ts_ns - born_ns;
 
-    if (fill == FILL_OPEN && age < earliest_resend_ns(f)) {
+    bool early = age < tcp_earliest_resend_ns(f);
+    if (fill == FILL_OPEN && early) {
         delta->reordered += segments;
     } else if (fill == FILL_OPEN) {
         delta->upstream_losses += segments;
-    } else if (fill == FILL_ACKED && age < TAP_REORDERING_NS) {
+    } else if (fill == FILL_ACKED && (early || age < TAP_REORDERING_NS)) {
         delta->reordered += segments;
         unsee(delta, bytes);
+    } else if (fill == FILL_ACKED) {
+        delta->unknown_causes += segments;              /* a copy that the mirror held up, or a needless resend */
     } else if (self->flags & HALF_BLIND && seq_before(p->tcp_seq, self->blind_below)) {
         delta->unknown_causes += segments;
     } else {
@@ -138,6 +208,22 @@ static bool take_probe(struct flow *f, int direction, const struct packet *p)
     return true;
 }
 
+/* True when the segment stands where this direction can be followed. */
+static bool find_place(struct vms_table *t, struct tcp_half *self, vms_half_t *delta, const struct packet *p)
+{
+    if (!(self->flags & HALF_NEXT_KNOWN) || self->flags & HALF_PROVISIONAL)
+        learn_next(self, p);
+    uint32_t distance = p->tcp_seq - self->next;
+    if (distance <= OUT_OF_WINDOW || -distance <= OUT_OF_WINDOW) {
+        self->flags &= (uint16_t)~HALF_STRAY;
+        return true;
+    }
+    if (resynchronise(t, self, p))
+        return true;
+    delta->unknown_causes += sequence_length(p) != 0;
+    return false;
+}
+
 /* Returns true when the segment brought payload that had not passed before. */
 static bool sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
@@ -145,18 +231,11 @@ static bool sent(struct vms_table *t, struct flow *f, int direction, const struc
     vms_half_t *delta = &f->delta[direction];
     uint32_t length = sequence_length(p), end = p->tcp_seq + length;
 
-    if (!(self->flags & HALF_NEXT_KNOWN)) {
-        self->flags |= HALF_NEXT_KNOWN;
-        self->next = p->tcp_seq;
-    } else if (take_probe(f, direction, p)) {
+    if (self->flags & HALF_NEXT_KNOWN && take_probe(f, direction, p))
         return false;
-    }
-    uint32_t distance = p->tcp_seq - self->next;
-    if (distance > OUT_OF_WINDOW && -distance > OUT_OF_WINDOW) {
-        delta->unknown_causes += length != 0;
-        return false;
-    }
     delta->data_packets += p->payload_bytes ? wire_segments(p, f->tcp[!direction].mss) : 0;
+    if (!find_place(t, self, delta, p))
+        return false;
     if (seq_at_most(self->next, p->tcp_seq)) {
         advance(t, self, p, end);
         return p->payload_bytes != 0;
@@ -181,20 +260,45 @@ static void rtt_sample(struct vms_table *t, struct flow *f, int direction, uint6
     delta->rtt_sum_ns += ns;
     if (us < UINT32_MAX && (!f->tcp[direction].base_rtt_us || us < f->tcp[direction].base_rtt_us))
         f->tcp[direction].base_rtt_us = (uint32_t)us;
-    histogram_add(t, f, direction == f->client ? VMS_HISTOGRAM_RTT_C2S : VMS_HISTOGRAM_RTT_S2C, ns);
+    histogram_add(t, f, direction ? KEPT_RTT_1 : KEPT_RTT_0, ns);
 }
 
-/* RFC 2883: a first block below the cumulative ACK, or inside the second block, reports bytes received twice. */
-static bool reports_duplicate(const struct packet *p)
+struct sack {
+    uint32_t start;
+    uint32_t end;
+    bool duplicate;                 /* reports bytes received twice */
+};
+
+/* The first SACK block (RFC 2018). RFC 2883: below the cumulative ACK, or inside the second block, it is a DSACK. */
+static bool first_sack(const struct packet *p, struct sack *sack)
 {
     uint8_t size = 0;
     const uint8_t *blocks = p->tcp_options_size >= 10 ? tcp_option(p, TCP_OPTION_SACK, &size) : NULL;
     if (!blocks || size < 8)
         return false;
-    uint32_t start = be32(blocks), end = be32(blocks + 4);
-    if (seq_before(start, p->tcp_ack))
-        return true;
-    return size >= 16 && seq_at_most(be32(blocks + 8), start) && seq_at_most(end, be32(blocks + 12));
+    *sack = (struct sack){.start = be32(blocks), .end = be32(blocks + 4)};
+    bool inside_second = size >= 16 && seq_at_most(be32(blocks + 8), sack->start) &&
+                         seq_at_most(sack->end, be32(blocks + 12));
+    sack->duplicate = seq_before(sack->start, p->tcp_ack) || inside_second;
+    return true;
+}
+
+/* What a SACK says of this side's data: a resend was needless; or bytes wait for a hole, and so will their ACK. */
+static void selectively_acknowledged(struct vms_table *t, struct tcp_half *sender, vms_half_t *delta,
+                                     const struct packet *p)
+{
+    struct sack sack;
+    struct scoreboard *b = board_of(t, sender);
+    if ((!sender->resends_pending && !b) || !first_sack(p, &sack))
+        return;
+    if (!sack.duplicate) {
+        if (b)
+            board_abort(b, p->tcp_ack);
+    } else if (sender->resends_pending && seq_at_most(sender->resend_start, sack.start) &&
+               seq_at_most(sack.end, sender->resend_end)) {
+        sender->resends_pending--;
+        delta->spurious++;
+    }
 }
 
 /* The ACK covers bytes that never passed the tap: the mirror lost them, or they are late. */
@@ -209,19 +313,31 @@ static void acknowledged_unseen(struct vms_table *t, struct tcp_half *sender, vm
     sender->next = ack;
 }
 
+/* RFC 5681 section 2: an ACK that brings nothing new while data is outstanding; the sender may soon resend. */
+static void note_duplicate_ack(struct tcp_half *sender, const struct packet *p)
+{
+    bool repeats = sender->flags & HALF_ACKED_KNOWN && p->tcp_ack == sender->acked && p->tcp_ack != sender->next;
+    if (!repeats)
+        sender->duplicate_acks = 0;
+    else if (!sequence_length(p) && sender->duplicate_acks < UINT16_MAX)
+        sender->duplicate_acks++;
+}
+
 /* An ACK from `direction`: what does it say of the other side's data? */
 static void acknowledged(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *sender = &f->tcp[!direction];
     vms_half_t *delta = &f->delta[!direction];
-    uint32_t ack = p->tcp_ack;
+    uint32_t ack = p->tcp_ack, beyond = ack - sender->next;
 
-    if (sender->resends_pending && reports_duplicate(p)) {
-        sender->resends_pending--;
-        delta->spurious++;
-    }
-    if (sender->flags & HALF_NEXT_KNOWN && ack != sender->next && ack - sender->next < OUT_OF_WINDOW)
+    if (sender->flags & HALF_NEXT_KNOWN && beyond > OUT_OF_WINDOW && -beyond > OUT_OF_WINDOW)
+        return;
+    selectively_acknowledged(t, sender, delta, p);
+    if (sender->flags & HALF_PROVISIONAL && seq_before(sender->next, ack))
+        sender->next = ack;
+    else if (sender->flags & HALF_NEXT_KNOWN && seq_before(sender->next, ack))
         acknowledged_unseen(t, sender, delta, ack);
+    note_duplicate_ack(sender, p);
     if (!(sender->flags & HALF_ACKED_KNOWN) || seq_before(sender->acked, ack))
         sender->acked = ack;
     sender->flags = (uint16_t)((sender->flags | HALF_ACKED_KNOWN) & ~HALF_PROBED);
@@ -231,7 +347,7 @@ static void acknowledged(struct vms_table *t, struct flow *f, int direction, con
         return;
     delta->unseen_bytes += board_ack_holes(b, ack, p->ts_ns);
     int64_t sent_ns = board_land(b, ack);
-    if (sent_ns >= 0 && p->ts_ns >= sent_ns)
+    if (sent_ns >= 0 && p->ts_ns >= sent_ns && p->ts_ns - sent_ns <= LATENCY_MOST_NS)
         rtt_sample(t, f, !direction, (uint64_t)(p->ts_ns - sent_ns));
     board_tidy(t, sender);
 }
@@ -250,21 +366,24 @@ static void track_window(struct flow *f, int direction, const struct packet *p)
 }
 
 /* Only part of a fragmented segment can be placed: the next whole one starts the sequence space again. */
-static void lose_track(struct tcp_half *self)
+static void lose_track(struct vms_table *t, struct tcp_half *self)
 {
+    drop_board(t, self);
     self->flags = (uint16_t)((self->flags & ~HALF_NEXT_KNOWN) | HALF_UNSURE);
 }
 
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
+    if (handshake_is_stray(f, direction, p))
+        return;
     handshake_track(t, f, direction, p);
     if (is_set(p, TCP_RST))
         return;
     if (is_set(p, TCP_ACK))
         acknowledged(t, f, direction, p);
     if (p->fragmented)
-        lose_track(self);
+        lose_track(t, self);
     else if (sent(t, f, direction, p))
         response_packet(t, f, direction, p->ts_ns);
     track_window(f, direction, p);
@@ -272,9 +391,6 @@ void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct
 
 void tcp_release(struct vms_table *t, struct flow *f)
 {
-    for (int direction = 0; direction < 2; direction++) {
-        if (f->tcp[direction].board)
-            pool_give(&t->boards, f->tcp[direction].board);
-        f->tcp[direction].board = 0;
-    }
+    drop_board(t, &f->tcp[0]);
+    drop_board(t, &f->tcp[1]);
 }

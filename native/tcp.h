@@ -30,6 +30,9 @@ const uint8_t *tcp_option(const struct packet *p, enum tcp_option wanted, uint8_
 /* handshake.c: state, roles, handshake times and the MSS, from a packet's flags. */
 void handshake_track(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
+/* A SYN-ACK that answers no SYN of this connection: old or forged. */
+bool handshake_is_stray(const struct flow *f, int direction, const struct packet *p);
+
 /* Bytes [start, end) that the tap has not seen although later ones passed. */
 struct hole {
     uint32_t start;
@@ -70,6 +73,9 @@ enum fill board_fill(struct scoreboard *b, uint32_t start, uint32_t end, int64_t
 
 /* Marks what lies below `ack` in open holes as ACKed; returns how many bytes that were. */
 uint32_t board_ack_holes(struct scoreboard *b, uint32_t ack, int64_t now_ns);
+
+/* Drops holes and flights that end at or below `seq`. */
+void board_forget(struct scoreboard *b, uint32_t seq);
 
 /* True while bytes are missing that the receiver has not ACKed either. */
 bool board_has_open_hole(const struct scoreboard *b);

@@ -47,7 +47,7 @@ static bool enter(struct decoder *d, struct cursor c, struct packet *p, const st
     inner.outer_ip_version = p->ip_version;
     inner.sport = inner.dport = 0;
     inner.has_ports = inner.fragmented = false;
-    inner.payload_bytes = 0;
+    inner.payload_bytes = inner.ip_id = inner.fragment_offset = 0;
     if (t->has_vni) {
         inner.has_vni = true;
         inner.vni = t->vni;

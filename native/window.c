@@ -139,12 +139,14 @@ static void put_life(const struct vms_table *t, const struct flow *f, vms_record
 
 void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason)
 {
-    vms_record_t *r = &t->finished[(t->finished_head + t->finished_count++) % FINISHED_CAPACITY];
+    vms_record_t *r = &t->finished[(t->finished_head + t->finished_count) % FINISHED_CAPACITY];
     memset(r, 0, sizeof *r);
     put_identity(t, f, r);
     put_window(f, r);
     put_life(t, f, r);
     r->end_reason = (uint8_t)reason;
+    bool empty = !(r->c2s.packets || r->s2c.packets || r->c2s.mirror_duplicates || r->s2c.mirror_duplicates);
+    t->finished_count += !empty;                        /* nothing came since its last record */
 }
 
 /* Reports a flow that has lasted longer than the active timeout, and begins its next record. */

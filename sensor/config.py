@@ -65,7 +65,7 @@ def parse_size(text: str) -> int:
 
 def parse_count(text: str) -> int:
     """A whole number above zero; underscores may group the digits."""
-    if not re.fullmatch(r"\d[\d_]*", text.strip()) or not int(text):
+    if not re.fullmatch(r"\d+(_\d+)*", text.strip()) or not int(text):
         raise ValueError(f"{text!r} is no whole number above zero")
     return int(text)
 
@@ -305,10 +305,10 @@ def _raw(option: Option, given: Mapping[str, Any], from_file: Mapping[str, Any],
 
 def influx_settings(value: Mapping[str, Any]) -> InfluxSettings | None:
     """The server to write to; None when no URL was given."""
-    from sensor.sinks.influx import InfluxSettings  # here, because its HTTP client doubles the start-up time
-
     if not value["influx_url"]:
         return None
+    from sensor.sinks.influx import InfluxSettings  # here, because its HTTP client doubles the start-up time
+
     return InfluxSettings(
         url=value["influx_url"],
         bucket=value["influx_bucket"],
@@ -329,3 +329,5 @@ def read_token(path: Path | None) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InputError(f"{path}: cannot read the token file: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: no token file: it holds something else than text") from None

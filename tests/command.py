@@ -12,6 +12,10 @@ from typing import Any
 
 from tests.needs import PCAPS, ROOT, need_tool
 
+OK, UNEXPECTED, USAGE, INPUT, DAMAGED, INTERFACE, PRIVILEGE, OUTPUT, DELIVERY = range(9)
+"""Exit statuses, as documented."""
+
+QUIET = ("--to", "none")
 SECONDS = 30
 DEMO = PCAPS / "demo.pcap"
 TOTALS = re.compile(r"received \d+ = ")
@@ -31,9 +35,13 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def vmsensor(
-    *arguments: object, cwd: Path = ROOT, prefix: list[str] | None = None, stdin: bytes | None = None, stdout: Any = None,
+    *arguments: object,
+    cwd: Path = ROOT,
+    prefix: list[str] | None = None,
+    stdin: bytes | None = None,
+    stdout: Any = None,
     **variables: str,
-) -> Done:  # fmt: skip
+) -> Done:
     """Run it; ``stdout`` redirects its standard output, ``prefix`` is a program that runs it."""
     done = subprocess.run(
         [*(prefix or []), *command(*arguments)],

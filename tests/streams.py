@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def _rolled(table: FlowTable) -> Window:
 def cut(frames: Sequence[Frame], at: Iterable[int]) -> list[Sequence[Frame]]:
     """The frames in batches that begin at these indices."""
     edges = sorted({0, len(frames), *(index for index in at if index < len(frames))})
-    return [frames[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [frames[low:high] for low, high in pairwise(edges)]
 
 
 def sums(records: NumpyArray, *names: str) -> npt.NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +11,10 @@ from hypothesis import strategies as st
 
 from sensor import native
 from sensor.analysis.quantiles import merged_quantiles
-from sensor.config import PRIVATE_NETWORKS, parse_network
-from sensor.identity.parties import SCOPES, resolve
 from sensor.metrics import MEASUREMENTS, SENSOR, VM_TRAFFIC
 from sensor.protocols import ICMP, SCTP, TCP, UDP
-from sensor.services import EPHEMERAL_LOWEST, service_name
 from sensor.window import Report
-from tests.needs import need_shared
-from tests.oracles import program
-from tests.oracles.captures import right
-from tests.oracles.community_id import community_id as id_of_packet
-from tests.oracles.flows import whole
-from tests.records import BOTH_SEEN, bins, bucket_of, counters, flow_of, overflow, pair, record, report_of, rows
+from tests.records import BOTH_SEEN, bins, bucket_of, counters, overflow, pair, record, report_of, rows
 
 # ---- quantiles
 
@@ -237,118 +228,6 @@ def test_one_sided_flows_add_nothing_to_unseen() -> None:
     assert pair(report_of(known, unknown), "10.0.0.1", "10.0.0.2")["unseen_bytes"] == 10
 
 
-# ---- names
-
-
-@given(st.integers(0, 65535), st.sampled_from(["tcp", "udp", "sctp"]))
-@settings(max_examples=300, deadline=None, derandomize=True)
-def test_a_service_is_a_name_a_low_port_or_dynamic(port: int, protocol: str) -> None:
-    """An ephemeral port never becomes a tag."""
-    name = service_name(protocol, port)
-    assert name == "dynamic" or not name.isdecimal() or (int(name) == port < EPHEMERAL_LOWEST)
-
-
-def test_services() -> None:
-    """Names, numbers, and what has no ports."""
-    assert service_name("tcp", 443) == "https"
-    assert service_name("tcp", 12345) == "12345"
-    assert service_name("tcp", 51000) == "dynamic"
-    assert service_name("icmp", None) == "icmp"
-    found = report_of(record(protocol=ICMP, client_port=8, server_port=0, c2s_packets=1)).table("vm_traffic")
-    assert (found.tags["service"], found.tags["protocol"]) == (["icmp"], ["icmp"])
-
-
-def test_peers_on_ephemeral_ports_are_one_service() -> None:
-    """A thousand flows between ephemeral ports are one row for each direction."""
-    many = [record(client_port=40000 + i, server_port=50000 + i, c2s_packets=1, s2c_packets=1) for i in range(1000)]
-    report = report_of(*many)
-    assert [(row["service"], row["flows"]) for row in rows(report.table("vm_traffic"))] == [("dynamic", 1000)] * 2
-
-
-def test_outsiders_are_one_vm() -> None:
-    """However many addresses talk to a VM from outside, they are `external`."""
-    many = [record(f"198.51.{i}.7", "10.0.0.9", server_port=443, c2s_packets=1, c2s_bytes=i) for i in range(50)]
-    row = pair(report_of(*many), "external", "10.0.0.9")
-    assert (row["flows"], row["bytes"], row["scope"]) == (50, sum(range(50)), "north-south")
-    assert (row["src_tenant"], row["dst_tenant"]) == ("external", "default")
-
-
-def test_flows_between_outsiders_count_once() -> None:
-    """Both ends are the same name; a flow between them is still one flow."""
-    row = pair(report_of(record("192.0.2.1", "198.51.100.1", c2s_packets=2, s2c_packets=3, flags=native.NEW)),
-               "external", "external")  # fmt: skip
-    assert (row["packets"], row["flows"], row["new_flows"], row["scope"]) == (5, 1, 1, "unknown")
-
-
-def test_a_vm_that_talks_to_itself_has_no_doubled_path() -> None:
-    """Both directions are one row: its RTT samples are of both halves already, and no path can be told from them."""
-    one = record("10.0.0.1", "10.0.0.1", c2s_packets=1, s2c_packets=1, c2s_rtt_count=1, s2c_rtt_count=1,
-                 c2s_rtt_min_ns=5000, s2c_rtt_min_ns=5000, c2s_rtt_sum_ns=5000, s2c_rtt_sum_ns=5000)  # fmt: skip
-    samples = bins((0, "rtt_c2s", bucket_of(5000), 1), (0, "rtt_s2c", bucket_of(5000), 1))
-    row = pair(report_of(one, bins=samples), "10.0.0.1", "10.0.0.1")
-    assert (row["flows"], row["packets"]) == (1, 2)
-
-
-def test_tenants_are_domains() -> None:
-    """VNI before VLAN before nothing; VLAN tags beside a VNI belong to the underlay, and VLAN 0 is only a priority."""
-    domains = {"vni7": {"vni": 7, "vlan": (99,)}, "vni0": {"vni": 0}, "vlan10": {"vlan": (10,)}, "default": {},
-               "vlan10.20": {"vlan": (10, 20)}, "vlan30": {"vlan": (0, 30)}}  # fmt: skip
-    report = report_of(*[record(c2s_packets=i + 1, **domain) for i, domain in enumerate(domains.values())])
-    found = {row["src_tenant"]: row["packets"] for row in rows(report.table("vm_traffic")) if row["packets"]}
-    assert found == {tenant: i + 1 for i, tenant in enumerate(domains)}
-
-
-def test_overlapping_addresses_stay_apart() -> None:
-    """The same two addresses in two tenants are four VMs and four rows."""
-    report = report_of(*[record(vni=vni, c2s_bytes=vni, s2c_bytes=1, c2s_packets=1, s2c_packets=1) for vni in (5, 6)])
-    assert report.table("vm_traffic").rows == 4
-    for vni in (5, 6):
-        row = pair(report, "10.0.0.1", "10.0.0.2", src_tenant=f"vni{vni}")
-        assert (row["bytes"], row["dst_tenant"], row["scope"]) == (vni, f"vni{vni}", "east-west")
-
-
-def test_a_domain_that_only_differs_in_the_underlay_is_one_tenant() -> None:
-    """A VNI carried in two underlay VLANs: one row, added up."""
-    report = report_of(*[record(vni=5, vlan=(vlan,), c2s_packets=1, s2c_packets=1) for vlan in (100, 200)])
-    assert pair(report, "10.0.0.1", "10.0.0.2")["packets"] == 2
-
-
-@pytest.mark.parametrize(
-    ("client", "server", "scope"),
-    [
-        ("10.0.0.1", "10.0.0.2", "east-west"),
-        ("10.0.0.1", "192.168.7.1", "east-west"),
-        ("10.0.0.1", "192.0.2.1", "north-south"),
-        ("192.0.2.1", "10.0.0.1", "north-south"),
-        ("192.0.2.1", "198.51.100.1", "unknown"),
-        ("fd00::1", "fe80::1", "east-west"),
-        ("fd00::1", "2001:db8::1", "north-south"),
-    ],
-)
-def test_scopes(client: str, server: str, scope: str) -> None:
-    """Where a flow runs, by what is monitored."""
-    parties = resolve(record(client, server), PRIVATE_NETWORKS)
-    assert SCOPES[parties.scope[0]] == scope
-
-
-def test_monitored_prefixes_decide() -> None:
-    """What is a VM is the user's word: a public prefix can be, a private address need not."""
-    networks = (parse_network("192.0.2.0/25"), parse_network("2001:db8::/32"))
-    one = np.concatenate([record("192.0.2.127", "10.0.0.1"), record("192.0.2.128", "10.0.0.1")])
-    parties = resolve(one, networks)
-    names = [(parties.names[c], parties.names[s]) for c, s in zip(parties.client, parties.server, strict=True)]
-    assert names == [("192.0.2.127", "external"), ("external", "external")]
-    six = resolve(record("2001:db8::5", "fd00::1"), networks)
-    assert (six.names[six.client[0]], six.names[six.server[0]]) == ("2001:db8::5", "external")
-
-
-def test_the_overflow_entry_is_other() -> None:
-    """What had no place in the table is exact, nameless, and no flow."""
-    row = pair(report_of(overflow(c2s_packets=7, c2s_bytes=700, c2s_payload_bytes=1)), "other", "other")
-    assert (row["packets"], row["bytes"], row["flows"], row["scope"], row["service"]) == (7, 700, 0, "unknown", "other")
-    assert (row["src_tenant"], row["dst_tenant"]) == ("other", "other")
-
-
 # ---- the other measurements
 
 
@@ -406,51 +285,6 @@ def test_no_counter_is_forgotten() -> None:
     """Whatever the flow table counts is a field of measurement `sensor`."""
     counted = {name for name in native.COUNTERS.names or () if name != "fate"} | {f"fate_{f}" for f in native.FATES}
     assert counted <= {metric.name for metric in SENSOR}
-
-
-# ---- Community ID
-
-# The baseline of https://github.com/corelight/community-id-spec: protocol, source, destination, ports or type and code.
-BASELINE = [
-    (58, "fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea", 135, 136, "1:dGHyGvjMfljg6Bppwm3bg0LO8TY="),
-    (58, "fe80::260:97ff:fe07:69ea", "fe80::200:86ff:fe05:80da", 135, 136, "1:zavyT/cezQr1fmImYCwYnMXbgck="),
-    (58, "3ffe:501:1800:2345::2", "3ffe:507:0:1:200:86ff:fe05:80da", 3, 0, "1:2ObVBgIn28oZvibYZhZMBgh7WdQ="),
-    (58, "3ffe:501:410:0:2c0:dfff:fe47:33e", "3ffe:507:0:1:200:86ff:fe05:80da", 1, 4, "1:hLZd0XGWojozrvxqE0dWB1iM6R0="),
-    (58, "3ffe:507:0:1:200:86ff:fe05:80da", "3ffe:501:0:1001::2", 128, 129, "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg="),
-    (58, "fe80::200:86ff:fe05:80da", "ff02::2", 133, 134, "1:hO+sN4H+MG5MY/8hIrXPqc4ZQz0="),
-    (58, "fe80::260:97ff:fe07:69ea", "ff02::1", 134, 133, "1:pkvHqCL88/tg1k4cPigmZXUtL00="),
-    (1, "192.168.0.89", "192.168.0.1", 8, 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
-    (1, "10.0.0.1", "10.0.0.2", 11, 0, "1:YHxtAirCG//0OzkcVAukqKQN9xM="),
-    (6, "2001:470:e5bf:dead:4957:2174:e82c:4887", "2607:f8b0:400c:c03::1a", 63943, 25, "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4="),
-    (132, "192.168.170.8", "192.168.170.56", 7, 7, "1:MP2EtRCAUIZvTw6MxJHLV7N7JDs="),
-    (6, "128.232.110.120", "66.35.250.204", 34855, 80, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
-    (17, "192.168.1.52", "8.8.8.8", 54585, 53, "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
-    (46, "10.1.12.1", "10.1.12.2", None, None, "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw="),
-]
-ONE_WAY = {"1:2ObVBgIn28oZvibYZhZMBgh7WdQ=", "1:hLZd0XGWojozrvxqE0dWB1iM6R0=", "1:YHxtAirCG//0OzkcVAukqKQN9xM="}
-
-
-@pytest.mark.parametrize(("protocol", "src", "dst", "sport", "dport", "expected"), BASELINE)
-def test_published_community_ids(protocol: int, src: str, dst: str, sport: Any, dport: Any, expected: str) -> None:
-    """The identifiers of the specification; whichever side is the client, unless the ICMP type is one-way."""
-    flags = 0 if sport is None else native.HAS_PORTS
-    ends = {"client_port": sport or 0, "server_port": dport or 0}
-    assert flow_of(record(src, dst, protocol=protocol, flags=flags, **ends))["community_id"] == expected
-    if expected not in ONE_WAY:
-        ends = {"client_port": dport or 0, "server_port": sport or 0}
-        assert flow_of(record(dst, src, protocol=protocol, flags=flags, **ends))["community_id"] == expected
-
-
-SHARED = ("zeek-communityid-icmp.pcap", "zeek-communityid-icmp6.pcap", "zeek-communityid-ipv6.pcap",
-          "zeek-communityid-sctp.pcap", "zeek-communityid-tcp.pcap", "zeek-communityid-udp.pcap", "zeek-http-vlan-0.pcap",
-          "zeek-ipv4-fragmented-1.pcap", "tcpdump-geneve-gcp.pcap")  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SHARED)
-def test_community_ids_of_real_captures(name: str) -> None:
-    """Other people's captures: the records' identifiers are those of an independent decoder."""
-    capture = need_shared() / name
-    assert {flow["community_id"] for flow in program.run(capture).records} == {id_of_packet(p) for p in whole(right(capture))}
 
 
 # ---- through the sinks' eyes

@@ -67,10 +67,12 @@ def test_durations(text: str, ns: int) -> None:
     assert parse_duration(text) == ns
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "-1s", "1e3", "ten", "10 sec", "1,5s", "s", "0.1ns", "99999999d", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-1s", "1e3", "ten", "10 sec", "1,5s", "s", "0.1ns", "99999999d", "nan"]
+)
 def test_no_durations(text: str) -> None:
     """What is not above zero, not below 146 years, or no number is refused with the text quoted."""
-    with pytest.raises(ValueError, match="is no duration|is out of range") as caught:
+    with pytest.raises(ValueError, match=r"is no duration|is out of range") as caught:
         parse_duration(text)
     assert repr(text) in str(caught.value)
 
@@ -125,10 +127,11 @@ def test_sinks() -> None:
     """Kinds with and without their target; a colon in the target belongs to it."""
     texts = ("store", "store:/var/lib/x", "influx", "json:-", "json:a:b", "table", "none")
     assert [parse_sink(text) for text in texts] == [
-        ("store", ""), ("store", "/var/lib/x"), ("influx", ""), ("json", "-"), ("json", "a:b"), ("table", ""), ("none", ""),
+        ("store", ""), ("store", "/var/lib/x"), ("influx", ""), ("json", "-"), ("json", "a:b"), ("table", ""),
+        ("none", ""),
     ]  # fmt: skip
     for text in ("", "kafka", "json", "json:", "table:x", "influx:http://x", "none:x", "Store"):
-        with pytest.raises(ValueError, match="is no sink|takes"):
+        with pytest.raises(ValueError, match=r"is no sink|takes"):
             parse_sink(text)
 
 
@@ -168,8 +171,8 @@ def example(name: str) -> tuple[str, Any]:
 
 
 SETTING = {
-    "keep_duplicates": "duplicate_horizon", "no_vlan_key": "vlan_in_key", "to": "sinks", "no_promiscuous": "promiscuous",
-    "influx_token_file": "influx.token", "influx_no_verify": "influx.verify",
+    "keep_duplicates": "duplicate_horizon", "no_vlan_key": "vlan_in_key", "to": "sinks",
+    "no_promiscuous": "promiscuous", "influx_token_file": "influx.token", "influx_no_verify": "influx.verify",
 }  # fmt: skip
 """What an option is called in the settings, where that is not its own name."""
 
@@ -185,7 +188,7 @@ def test_every_option_is_a_key(option: Any, toml: Callable[[str], Path], tmp_pat
     if option.name.startswith("influx_") and option.name != "influx_url":
         lines += "influx_url = 'http://influx:8086'\n"
     settings = build("capture", {}, toml(lines))
-    setting = SETTING.get(option.name, option.name.replace("influx_", "influx.") if "influx" in option.name else option.name)
+    setting = SETTING.get(option.name, option.name.replace("influx_", "influx."))
     assert _get(settings, setting) == (value.format(tmp_path) if isinstance(value, str) else value)
     if not setting.startswith("influx."):
         assert _get(settings, setting) != _get(build("capture", {}), setting)
@@ -253,7 +256,8 @@ def test_precedence(toml: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
     def picked(given: dict[str, Any], file: Path | None) -> tuple[Any, ...]:
         settings = build("read", given, file)
         assert settings.influx is not None
-        return settings.influx.url, settings.influx.org, settings.window, str(settings.monitored[0]), settings.sinks[0][0]
+        monitored, sink = str(settings.monitored[0]), settings.sinks[0][0]
+        return settings.influx.url, settings.influx.org, settings.window, monitored, sink
 
     assert picked(given, path) == ("http://line:1", "environment", 3 * SECOND, "198.51.100.0/24", "table")
     assert picked({}, path) == ("http://file:1", "environment", 2 * SECOND, "192.0.2.0/24", "none")

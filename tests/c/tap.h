@@ -154,58 +154,6 @@ static inline void tap_udp(struct tap *tap, int64_t at_ns, uint16_t src, uint16_
     tap_feed(tap, at_ns, &f);
 }
 
-/* ---- a TCP connection from 10.0.0.1 port 40000 to 10.0.0.2 port 80, captured with a short snap length ---- */
-
-#define SEGMENT_CAPTURED 16
-
-enum { C2S = 0, S2C = 1, S = TCP_SYN, SA = TCP_SYN | TCP_ACK, A = TCP_ACK, F = TCP_FIN | TCP_ACK, R = TCP_RST };
-
-struct segment {
-    uint32_t seq, ack, payload;
-    uint8_t flags;
-    bool closed_window;
-    const uint8_t *options;
-    uint8_t options_size;
-};
-
-static inline struct frame segment_frame(struct tap *tap, int direction, struct segment s)
-{
-    uint32_t captured = s.payload < SEGMENT_CAPTURED ? s.payload : SEGMENT_CAPTURED;
-    struct frame f = frame_payload(captured);
-    put_tcp(&f, (struct tcp_fields){.sport = direction ? 80 : 40000, .dport = direction ? 40000 : 80, .seq = s.seq,
-                                    .ack = s.ack, .flags = s.flags, .window = s.closed_window ? 0 : 1000,
-                                    .options = s.options, .options_size = s.options_size});
-    uint8_t *ip = put_ipv4(&f, direction ? 2 : 1, direction ? 1 : 2);
-    write16(ip + 2, 40u + s.options_size + s.payload);
-    write16(ip + 4, ++tap->ip_id);
-    put_ethernet(&f);
-    return f;
-}
-
-static inline void send_segment(struct tap *tap, int64_t at_ns, int direction, struct segment s)
-{
-    struct frame f = segment_frame(tap, direction, s);
-    tap_feed(tap, at_ns, &f);
-}
-
-static inline void c2s(struct tap *tap, int64_t at_ns, uint32_t seq, uint32_t ack, uint8_t flags, uint32_t payload)
-{
-    send_segment(tap, at_ns, C2S, (struct segment){seq, ack, payload, flags, false, NULL, 0});
-}
-
-static inline void s2c(struct tap *tap, int64_t at_ns, uint32_t seq, uint32_t ack, uint8_t flags, uint32_t payload)
-{
-    send_segment(tap, at_ns, S2C, (struct segment){seq, ack, payload, flags, false, NULL, 0});
-}
-
-/* A handshake: the server 8 ms, the client 2 ms away. Then both sides' next sequence number is one beyond `isn`. */
-static inline void shake_hands(struct tap *tap, int64_t at_ns, uint32_t isn)
-{
-    c2s(tap, at_ns, isn, 0, S, 0);
-    s2c(tap, at_ns + 8 * MS, isn, isn + 1, SA, 0);
-    c2s(tap, at_ns + 10 * MS, isn + 1, isn + 1, A, 0);
-}
-
 /* ---- the end ---- */
 
 /* Closes the window, which has to hold exactly one record, and hands that out. */

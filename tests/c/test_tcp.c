@@ -1,24 +1,6 @@
-/* TCP at the tap: handshakes, RTT, and the cause of every segment that does not simply advance. */
+/* A TCP connection's life at the tap: handshakes, states, probes, and what is left of it when parts are missing. */
 
-#include "tap.h"
-
-#define ISN 1000
-#define AT SECOND           /* when a handshake begins; data follows from AT + 20 ms */
-
-static struct tap connected(void)
-{
-    struct tap tap = tap_open();
-    shake_hands(&tap, AT, ISN);
-    return tap;
-}
-
-static void send_dsack(struct tap *tap, int64_t at_ns, uint32_t ack, uint32_t start, uint32_t end)
-{
-    uint8_t option[12] = {1, 1, 5, 10};
-    write32(option + 4, start);
-    write32(option + 8, end);
-    send_segment(tap, at_ns, S2C, (struct segment){ISN + 1, ack, 0, A, false, option, sizeof option});
-}
+#include "talk.h"
 
 /* The handshake splits at the tap into the server's and the client's half, exact to the nanosecond. */
 static void handshake_split(void)
@@ -303,4 +285,26 @@ static void fragmented_segment(void)
     CHECK_EQUAL(r.c2s.retransmissions + r.c2s.upstream_losses + r.c2s.reordered + r.c2s.unseen_bytes, 0);
     CHECK(r.flags & VMS_RECORD_UNSURE_C2S);
     tap_close(&tap);
+}
+
+int main(void)
+{
+    handshake_split();
+    syn_resent();
+    syn_ack_resent();
+    simultaneous_open();
+    attempts();
+    fast_open();
+    fin_closes();
+    one_sided();
+    midstream();
+    before_the_first_seen();
+    keepalives();
+    lone_byte_resent();
+    zero_window();
+    sequence_wraps();
+    super_packet();
+    long_pause_of_the_mirror();
+    fragmented_segment();
+    return check_summary("test_tcp");
 }

@@ -11,7 +11,9 @@ from tests.oracles.flows import Verdict
 from tests.oracles.headers import Link
 
 HORIZON_US = 10_000  # the default of --duplicate-horizon
+HORIZON_WITHOUT_ID_US = HORIZON_US // 8  # a packet without an identification that was not routed: may be a resend
 TRAFFIC_CLASS = 0x0FF00000
+FRAGMENT = 44
 
 
 def likeness(octets: bytes) -> bytes:
@@ -20,6 +22,15 @@ def likeness(octets: bytes) -> bytes:
         return octets[:1] + octets[4:8] + octets[9:10] + octets[12:]
     first = int.from_bytes(octets[:4], "big") & ~TRAFFIC_CLASS
     return first.to_bytes(4, "big") + octets[6:7] + octets[8:]
+
+
+def horizon_us(first: bytes, copy: bytes) -> int:
+    """How long after the first a copy may come."""
+    if copy[0] >> 4 == 4:
+        told_apart = copy[4:6] != bytes(2) or first[8] != copy[8]
+    else:
+        told_apart = copy[6] == FRAGMENT or first[7] != copy[7]
+    return HORIZON_US if told_apart else HORIZON_WITHOUT_ID_US
 
 
 def octets_of(verdict: Verdict, link: Link, frame: bytes) -> bytes | None:
@@ -37,13 +48,16 @@ def without_copies(path: Path, verdicts: list[Verdict]) -> list[Verdict]:
         link = link_of(capture)
     except Unreadable:
         return verdicts
-    counted: dict[tuple[int, bytes], int] = {}
+    counted: dict[tuple[int, bytes], tuple[int, bytes]] = {}
     kept: list[Verdict] = []
     for verdict, (time_us, frame) in zip(verdicts, capture.frames, strict=True):
         octets = octets_of(verdict, link, frame)
         like = (verdict.octets, likeness(octets)) if verdict and octets else None
-        copy = like in counted and abs(time_us - counted[like]) <= HORIZON_US
+        copy = False
+        if like in counted and octets:
+            first_us, first = counted[like]
+            copy = abs(time_us - first_us) <= horizon_us(first, octets)
         kept.append(None if copy else verdict)
-        if like and not copy:
-            counted[like] = time_us
+        if like and octets and not copy:
+            counted[like] = time_us, octets
     return kept

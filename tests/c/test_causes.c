@@ -1,0 +1,337 @@
+/* RTT samples, and the cause of every segment that does not simply advance. The tap knows a path of 10 ms. */
+
+#include "talk.h"
+
+static const uint32_t X = ISN + 1;      /* the first byte of data of either side */
+
+/* Data of the client, 100 bytes at this offset. */
+static void data(struct tap *tap, int64_t ms, uint32_t offset)
+{
+    c2s(tap, AT + ms * MS, X + offset, X, A, 100);
+}
+
+/* The server ACKs everything below this offset. */
+static void ack(struct tap *tap, int64_t ms, uint32_t offset)
+{
+    s2c(tap, AT + ms * MS, X, X + offset, A, 0);
+}
+
+static void dsack(struct tap *tap, int64_t ms, uint32_t below, uint32_t start, uint32_t end)
+{
+    uint8_t option[12] = {1, 1, 5, 10};
+    write32(option + 4, X + start);
+    write32(option + 8, X + end);
+    send_segment(tap, AT + ms * MS, S2C, (struct segment){X, X + below, 0, A, false, option, sizeof option});
+}
+
+static uint32_t causes(const vms_half_t *half)
+{
+    return half->retransmissions + half->spurious + half->upstream_losses + half->reordered + half->unknown_causes;
+}
+
+/* Each direction's RTT is from the tap to that direction's receiver and back, several segments in flight at a time. */
+static void rtt_of_both_directions(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 21, 100);
+    data(&tap, 22, 200);
+    ack(&tap, 27, 100);
+    ack(&tap, 29, 200);
+    ack(&tap, 31, 300);
+    s2c(&tap, AT + 40 * MS, X, X + 300, A, 500);
+    c2s(&tap, AT + 42 * MS, X + 300, X + 500, A, 0);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.rtt_count, 3);
+    CHECK_EQUAL(r.c2s.rtt_sum_ns, (7 + 8 + 9) * MS);
+    CHECK_EQUAL(r.c2s.rtt_min_ns, 7 * MS);
+    CHECK_EQUAL(r.c2s.rtt_max_ns, 9 * MS);
+    CHECK_EQUAL(r.s2c.rtt_count, 1);
+    CHECK_EQUAL(r.s2c.rtt_sum_ns, 2 * MS);
+    CHECK_EQUAL(causes(&r.c2s) + causes(&r.s2c), 0);
+    tap_close(&tap);
+}
+
+/* A delayed ACK is matched with the segment that it ends at, and one in the middle of a segment with none. */
+static void rtt_needs_an_exact_match(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 25, 100);
+    ack(&tap, 33, 200);
+    data(&tap, 40, 200);
+    ack(&tap, 48, 250);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.rtt_count, 1);
+    CHECK_EQUAL(r.c2s.rtt_sum_ns, 8 * MS);
+    tap_close(&tap);
+}
+
+/* More segments in flight than are remembered still give samples at both ends of the flight, each of them true. */
+static void rtt_of_a_long_flight(void)
+{
+    struct tap tap = connected();
+    for (uint32_t i = 0; i < 100; i++)
+        data(&tap, 20 + i, 100 * i);
+    for (uint32_t i = 0; i < 100; i++)
+        ack(&tap, 220 + i, 100 * (i + 1));
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.rtt_count, 8);
+    CHECK_EQUAL(r.c2s.rtt_min_ns, 200 * MS);
+    CHECK_EQUAL(r.c2s.rtt_max_ns, 200 * MS);
+    tap_close(&tap);
+}
+
+/* Karn's rule: neither the resent segment nor those in flight behind it give a sample; those before it do. */
+static void karn(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 21, 100);
+    data(&tap, 22, 200);
+    data(&tap, 100, 100);
+    ack(&tap, 101, 100);
+    ack(&tap, 108, 300);
+    data(&tap, 120, 300);
+    ack(&tap, 128, 400);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.rtt_count, 2);
+    CHECK_EQUAL(r.c2s.rtt_sum_ns, (81 + 8) * MS);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    tap_close(&tap);
+}
+
+/* An ACK older than its segment, as two queues may deliver them, gives no negative time. */
+static void ack_before_its_data(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    ack(&tap, 19, 100);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.rtt_count, 0);
+    CHECK_EQUAL(tap_counters(&tap).time_backwards, 1);
+    tap_close(&tap);
+}
+
+/* Seen twice and ACKed only after the second time: lost behind the tap. */
+static void lost_behind_the_tap(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 21, 100);
+    data(&tap, 40, 0);
+    ack(&tap, 48, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(causes(&r.c2s), 1);
+    CHECK_EQUAL(r.c2s.data_packets, 3);
+    tap_close(&tap);
+}
+
+/* A segment that was ACKed before it came again was resent needlessly. */
+static void spurious_by_ack(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    ack(&tap, 28, 100);
+    data(&tap, 220, 0);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(r.c2s.spurious, 1);
+    tap_close(&tap);
+}
+
+/* So was one that the receiver's DSACK names, below its ACK or inside a SACK block. */
+static void spurious_by_dsack(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 40, 0);
+    dsack(&tap, 48, 100, 0, 100);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(r.c2s.spurious, 1);
+    tap_close(&tap);
+}
+
+/* A SACK block above the ACK is about what is missing below it, and names nothing needless. */
+static void sack_is_no_dsack(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 21, 100);
+    dsack(&tap, 29, 0, 100, 200);
+    data(&tap, 40, 0);
+    dsack(&tap, 41, 0, 100, 200);
+    ack(&tap, 48, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(r.c2s.spurious, 0);
+    tap_close(&tap);
+}
+
+/* A needless resend is needless once: its ACK and its DSACK together do not excuse another, true loss. */
+static void spurious_once(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 220, 0);             /* truly lost: nothing was ACKed in between */
+    ack(&tap, 228, 100);
+    data(&tap, 240, 100);
+    ack(&tap, 248, 200);
+    data(&tap, 440, 100);           /* needless, as the ACK has said */
+    dsack(&tap, 448, 200, 100, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 2);
+    CHECK_EQUAL(r.c2s.spurious, 1);
+    tap_close(&tap);
+}
+
+/* A hole that is filled sooner than a resend could come was reordering: no loss. */
+static void hole_filled_early(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 100);
+    data(&tap, 21, 0);
+    ack(&tap, 29, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.reordered, 1);
+    CHECK_EQUAL(causes(&r.c2s), 1);
+    CHECK_EQUAL(r.c2s.unseen_bytes, 0);
+    tap_close(&tap);
+}
+
+/* A hole that is filled a round later was a loss before the tap, which saw only the resend. */
+static void hole_filled_late(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 100);
+    data(&tap, 32, 0);
+    ack(&tap, 40, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.upstream_losses, 1);
+    CHECK_EQUAL(causes(&r.c2s), 1);
+    CHECK_EQUAL(r.c2s.rtt_count, 0);
+    tap_close(&tap);
+}
+
+/* Bytes that the receiver ACKs and the tap never saw are the mirror's loss, to the byte, in the middle or at the end. */
+static void mirror_loss(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    data(&tap, 21, 250);
+    ack(&tap, 29, 350);
+    ack(&tap, 30, 420);
+    ack(&tap, 31, 420);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.unseen_bytes, 150 + 70);
+    CHECK_EQUAL(causes(&r.c2s), 0);
+    tap_close(&tap);
+}
+
+/* An ACK into the middle of a hole settles its lower part only; the rest is still open. */
+static void hole_acked_in_part(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 300);
+    ack(&tap, 28, 100);
+    CHECK_EQUAL(tap_only(&tap).c2s.unseen_bytes, 100);
+    c2s(&tap, AT + 40 * MS, X + 100, X, A, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.upstream_losses, 1);
+    CHECK_EQUAL(r.c2s.unseen_bytes, 0);
+    tap_close(&tap);
+}
+
+/* A copy that passes the tap right behind its ACK takes its bytes back from the mirror's loss. */
+static void late_copy(void)
+{
+    struct tap tap = connected();
+    ack(&tap, 20, 100);
+    c2s(&tap, AT + 20 * MS + MS / 2, X, X, A, 100);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.unseen_bytes, 0);
+    CHECK_EQUAL(r.c2s.reordered, 1);
+    CHECK_EQUAL(causes(&r.c2s), 1);
+    tap_close(&tap);
+}
+
+/* With more holes than are kept, causes are unknown where they were forgotten, and still right elsewhere. */
+static void holes_overflow(void)
+{
+    struct tap tap = connected();
+    for (uint32_t i = 0; i < 12; i++)
+        data(&tap, 20, 100 + 200 * i);
+    for (uint32_t i = 0; i < 12; i++)
+        data(&tap, 60, 200 * i);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.upstream_losses, 8);
+    CHECK_EQUAL(r.c2s.unknown_causes, 4);
+    CHECK_EQUAL(r.c2s.retransmissions + r.c2s.reordered, 0);
+    CHECK(r.flags & VMS_RECORD_UNSURE_C2S);
+    data(&tap, 70, 2400);
+    data(&tap, 90, 2400);
+    CHECK_EQUAL(tap_only(&tap).c2s.retransmissions, 1);
+    tap_close(&tap);
+}
+
+/* A segment with old and new bytes is one resend, and what is new in it advances. */
+static void partly_new(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    c2s(&tap, AT + 40 * MS, X, X, A, 300);
+    data(&tap, 41, 300);
+    ack(&tap, 49, 400);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(causes(&r.c2s), 1);
+    CHECK_EQUAL(r.c2s.unseen_bytes, 0);
+    tap_close(&tap);
+}
+
+/* Where holes were once forgotten does not follow the connection for its life: 2^31 bytes later causes are told. */
+static void blindness_passes(void)
+{
+    struct tap tap = connected();
+    uint32_t next = 0;
+    for (; next < 24 * 100; next += 200)
+        data(&tap, 20, next + 100);
+    ack(&tap, 30, next);
+    tap_roll(&tap);
+    for (uint32_t i = 0; i < 36000; i++, next += 60000) {
+        c2s(&tap, AT + 50 * MS, X + next, X, A, 60000);
+        s2c(&tap, AT + 50 * MS, X, X + next + 60000, A, 0);
+    }
+    tap_roll(&tap);
+    c2s(&tap, AT + 60 * MS, X + next, X, A, 100);
+    c2s(&tap, AT + 90 * MS, X + next, X, A, 100);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(r.c2s.unknown_causes, 0);
+    tap_close(&tap);
+}
+
+int main(void)
+{
+    rtt_of_both_directions();
+    rtt_needs_an_exact_match();
+    rtt_of_a_long_flight();
+    karn();
+    ack_before_its_data();
+    lost_behind_the_tap();
+    spurious_by_ack();
+    spurious_by_dsack();
+    sack_is_no_dsack();
+    spurious_once();
+    hole_filled_early();
+    hole_filled_late();
+    mirror_loss();
+    hole_acked_in_part();
+    late_copy();
+    holes_overflow();
+    partly_new();
+    blindness_passes();
+    return check_summary("test_causes");
+}

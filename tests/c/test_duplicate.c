@@ -1,0 +1,220 @@
+/* Mirror duplicates: the second sighting of a packet, and what only looks like one. */
+
+#include "talk.h"
+
+static struct tap tap_with_horizon(int64_t horizon_ns)
+{
+    vms_options_t options = tap_options();
+    options.duplicate_horizon_ns = horizon_ns;
+    return tap_with(options);
+}
+
+/* How a packet came by: a TCP segment from 10.0.0.1 to 10.0.0.2. */
+struct pass {
+    uint16_t vlan;
+    uint8_t ttl, mac;
+    uint32_t vni;
+    uint16_t ip_id, outer_id;
+    bool ipv6;
+};
+
+static void feed_pass(struct tap *tap, int64_t at_ns, struct pass how)
+{
+    struct frame f = frame_payload(50);
+    put_tcp(&f, (struct tcp_fields){.sport = 40000, .dport = 80, .seq = 1000, .ack = 1, .flags = A, .window = 100});
+    if (how.ipv6) {
+        put_ipv6(&f, 1, 2)[7] = how.ttl;
+    } else {
+        uint8_t *ip = put_ipv4(&f, 1, 2);
+        ip[8] = how.ttl;
+        write16(ip + 4, how.ip_id);
+        ip[1] = how.vlan & 0xfc;                    /* a type of service of its own in each VLAN */
+    }
+    if (how.vlan)
+        put_vlan(&f, how.vlan);
+    put_ethernet(&f)[11] = how.mac;
+    if (how.vni) {
+        put_vxlan(&f, how.vni);
+        write16(put_ipv4(&f, 0x101, 0x102) + 4, how.outer_id);
+        put_ethernet(&f);
+    }
+    tap_feed(tap, at_ns, &f);
+}
+
+/* Feeds two passes this far apart; true when the second was counted as a duplicate, and as nothing else. */
+static bool is_duplicate(struct pass first, struct pass second, int64_t apart_ns)
+{
+    struct tap tap = tap_with_horizon(10 * MS);
+    feed_pass(&tap, AT, first);
+    feed_pass(&tap, AT + apart_ns, second);
+    uint64_t duplicates = tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE);
+    if (duplicates) {
+        vms_record_t r = tap_only(&tap);
+        CHECK_EQUAL(r.c2s.mirror_duplicates, 1);
+        CHECK_EQUAL(r.c2s.packets, 1);
+        CHECK_EQUAL(r.c2s.data_packets, 1);
+        CHECK_EQUAL(r.c2s.bytes, 90);
+        CHECK_EQUAL(r.c2s.retransmissions + r.c2s.reordered + r.c2s.unknown_causes, 0);
+        CHECK_EQUAL(r.vlan[0], first.vlan);
+    }
+    tap_close(&tap);
+    return duplicates == 1;
+}
+
+/* The same packet again is a copy: untouched, routed into another VLAN, or out of a tunnel. */
+static void copies(void)
+{
+    const struct pass plain = {.ttl = 64, .mac = 1, .ip_id = 7};
+    CHECK(is_duplicate(plain, plain, MS));
+    CHECK(is_duplicate(plain, plain, 0));
+    CHECK(is_duplicate(plain, plain, -MS));
+    CHECK(is_duplicate((struct pass){10, 64, 1, 0, 7, 0, false}, (struct pass){20, 63, 2, 0, 7, 0, false}, MS));
+    CHECK(is_duplicate(plain, (struct pass){0, 63, 2, 5, 7, 99, false}, MS));
+    CHECK(is_duplicate((struct pass){0, 64, 1, 5, 7, 98, false}, (struct pass){0, 63, 2, 6, 7, 99, false}, MS));
+}
+
+/* IPv6 has no identification of its own, and none is taken from an IPv4 tunnel around it. */
+static void copies_of_ipv6_in_tunnels(void)
+{
+    CHECK(is_duplicate((struct pass){0, 64, 1, 0, 0, 0, true}, (struct pass){0, 63, 2, 5, 0, 77, true}, MS));
+    CHECK(is_duplicate((struct pass){0, 64, 1, 5, 0, 1, true}, (struct pass){0, 63, 2, 5, 0, 2, true}, MS));
+}
+
+/* The horizon is the limit, exactly, in both directions of time. */
+static void horizon(void)
+{
+    const struct pass plain = {.ttl = 64, .mac = 1, .ip_id = 7};
+    CHECK(is_duplicate(plain, plain, 10 * MS));
+    CHECK(is_duplicate(plain, plain, -10 * MS));
+    CHECK(!is_duplicate(plain, plain, 10 * MS + MS / 1000));
+    CHECK(!is_duplicate(plain, plain, -10 * MS - MS / 1000));
+}
+
+/* With a horizon of 0 nothing is removed. */
+static void no_horizon(void)
+{
+    const struct pass plain = {.ttl = 64, .mac = 1, .ip_id = 7};
+    struct tap tap = tap_with_horizon(0);
+    feed_pass(&tap, AT, plain);
+    feed_pass(&tap, AT, plain);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.packets, 2);
+    CHECK_EQUAL(r.c2s.mirror_duplicates, 0);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    tap_close(&tap);
+}
+
+/* A resend has a new IP identification: it is counted, as a retransmission, also within the horizon. */
+static void resend(void)
+{
+    CHECK(!is_duplicate((struct pass){.ttl = 64, .mac = 1, .ip_id = 7}, (struct pass){.ttl = 64, .mac = 1, .ip_id = 8}, MS));
+    struct tap tap = tap_with_horizon(10 * MS);
+    feed_pass(&tap, AT, (struct pass){.ttl = 64, .mac = 1, .ip_id = 7});
+    feed_pass(&tap, AT + 5 * MS, (struct pass){.ttl = 64, .mac = 1, .ip_id = 8});
+    feed_pass(&tap, AT + 6 * MS, (struct pass){.ttl = 63, .mac = 2, .ip_id = 8});
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(r.c2s.mirror_duplicates, 1);
+    tap_close(&tap);
+}
+
+/* Equal packets of two tenants, unrouted and in two VNIs, or in two VLANs from two MACs, are two packets. */
+static void tenants(void)
+{
+    CHECK(!is_duplicate((struct pass){0, 64, 1, 5, 7, 1, false}, (struct pass){0, 64, 1, 6, 7, 2, false}, MS));
+    CHECK(!is_duplicate((struct pass){10, 64, 1, 0, 7, 0, false}, (struct pass){20, 64, 2, 0, 7, 0, false}, MS));
+    CHECK(is_duplicate((struct pass){10, 64, 1, 0, 7, 0, false}, (struct pass){20, 64, 1, 0, 7, 0, false}, MS));
+}
+
+/* The answer on the way back, or another port with the same sums, is no copy. */
+static void other_packets(void)
+{
+    struct tap tap = tap_with_horizon(10 * MS);
+    for (uint16_t i = 0; i < 1000; i++) {
+        tap.ip_id = 6;
+        tap_udp(&tap, AT, 1, i, 2, 53);
+        tap.ip_id = 6;
+        tap_udp(&tap, AT, 2, 53, 1, i);
+    }
+    CHECK_EQUAL(tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE), 0);
+    tap_close(&tap);
+}
+
+/* Each of a connection's packets mirrored twice: all metrics are those of the packets, not one more. */
+static void a_connection_seen_twice(void)
+{
+    vms_record_t records[2];
+    for (int copies = 1; copies <= 2; copies++) {
+        struct tap tap = tap_with_horizon(10 * MS);
+        for (int i = 0; i < 40; i++) {
+            struct frame f = segment_frame(&tap, i % 2, (struct segment){ISN + (uint32_t)(i / 2) * 100,
+                                           ISN + (uint32_t)((i + 1) / 2) * 100, 100, A, false, NULL, 0});
+            for (int copy = 0; copy < copies; copy++) {
+                frame_bytes(&f)[14 + 8] = (uint8_t)(64 - copy);
+                tap_feed(&tap, AT + i * 8 * MS + copy * MS, &f);
+            }
+        }
+        records[copies - 1] = tap_only(&tap);
+        CHECK_EQUAL(tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE), (copies - 1) * 40);
+        tap_close(&tap);
+    }
+    CHECK_EQUAL(records[1].c2s.mirror_duplicates, 20);
+    records[1].c2s.mirror_duplicates = records[1].s2c.mirror_duplicates = 0;
+    CHECK_EQUAL(memcmp(&records[0], &records[1], sizeof records[0]), 0);
+    CHECK_EQUAL(records[0].c2s.rtt_count, 20);
+}
+
+/* A copy whose first sighting went into the overflow entry is counted there, also when a new window has begun. */
+static void copies_in_overflow(void)
+{
+    vms_options_t options = tap_options();
+    options.duplicate_horizon_ns = 10 * MS;
+    options.max_flows = 1;
+    struct tap tap = tap_with(options);
+    int64_t last = 10 * SECOND - MS;
+    tap_udp(&tap, last, 1, 1000, 2, 53);
+    tap_udp(&tap, last, 2, 53, 1, 1000);
+    feed_pass(&tap, last, (struct pass){.ttl = 64, .mac = 1, .ip_id = 7});
+    feed_pass(&tap, last + 2 * MS, (struct pass){.ttl = 64, .mac = 1, .ip_id = 7});
+    CHECK_EQUAL(tap.windows, 1);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.flags, VMS_RECORD_OVERFLOW);
+    CHECK_EQUAL(r.c2s.packets, 0);
+    CHECK_EQUAL(r.c2s.mirror_duplicates, 1);
+    tap_close(&tap);
+}
+
+/* A copy of a flow that is gone touches no slot: those of 0.0.0.0 look like a freed slot's link. */
+static void copy_of_a_dead_flow(void)
+{
+    vms_options_t options = tap_options();
+    options.duplicate_horizon_ns = 10 * MS;
+    struct tap tap = tap_with(options);
+    struct frame f = frame_payload(10);
+    put_udp(&f, 68, 67);
+    uint8_t *ip = put_ipv4(&f, 0, 0xffff);
+    write32(ip + 12, 0);
+    put_ethernet(&f);
+    tap_feed(&tap, 10 * SECOND - MS, &f);
+    tap_roll(&tap);
+    tap_udp(&tap, 71 * SECOND, 1, 1000, 2, 53);
+    vms_tick(tap.table, 79 * SECOND);
+    tap_feed(&tap, 10 * SECOND + MS, &f);
+    CHECK_EQUAL(tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE), 1);
+    tap_close(&tap);
+}
+
+int main(void)
+{
+    copies();
+    copies_of_ipv6_in_tunnels();
+    horizon();
+    no_horizon();
+    resend();
+    tenants();
+    other_packets();
+    a_connection_seen_twice();
+    copies_in_overflow();
+    copy_of_a_dead_flow();
+    return check_summary("test_duplicate");
+}
