@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from sensor import __version__
 from sensor.config import OPTIONS, Option, build, options_of
 from sensor.errors import INTERRUPTED, DamagedInputError, SensorError, UsageError
+from sensor.output import abandon, quiet_when_nobody_reads, write
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -85,18 +87,21 @@ def interfaces_command() -> None:
     """List the interfaces that can be captured on."""
     from sensor.nic import interfaces
 
-    for interface in interfaces():
-        click.echo(f"{interface.name:<16} {interface.state:<8} {interface.mac or '-':<18} mtu {interface.mtu}")
+    with quiet_when_nobody_reads():
+        write("".join(f"{i.name:<16} {i.state:<8} {i.mac or '-':<18} mtu {i.mtu}\n" for i in interfaces()))
 
 
 @vmsensor.command("show")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--top", default=15, show_default=True, metavar="COUNT", help="How many VM pairs to list.")
+@click.option(
+    "--top", default=15, show_default=True, metavar="COUNT", type=click.IntRange(1), help="How many VM pairs to list."
+)
 def show_command(directory: Path, top: int) -> None:
     """Summarise the windows kept in the store DIR."""
     from sensor.show import show
 
-    show(directory, top)
+    with quiet_when_nobody_reads():
+        show(directory, top)
 
 
 def _influx_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -117,7 +122,7 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
     from sensor.sinks.delivery import push
 
     sent = push(directory, settings)
-    click.echo(f"{sent.windows} windows, {sent.lines} points sent to {settings.url}")
+    write(f"{sent.windows} windows, {sent.lines} points sent to {settings.url}\n")
     if sent.damaged:
         raise DamagedInputError(
             f"{directory}: {sent.damaged} damaged blocks were passed over; everything else was sent"
@@ -172,23 +177,24 @@ def fail(error: SensorError) -> NoReturn:
 def main() -> None:
     """Entry point."""
     logging.basicConfig(format="vmsensor: %(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
     try:
-        vmsensor.main(standalone_mode=False)
+        # Not by way of click's own main, which has its own idea of what a reader that leaves means.
+        with vmsensor.make_context("vmsensor", sys.argv[1:]) as context:
+            vmsensor.invoke(context)
+    except BrokenPipeError:
+        abandon()  # --help or --version, and a reader that has seen enough
     except SensorError as error:
         fail(error)
     except click.exceptions.Exit as asked:
         sys.exit(asked.exit_code)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         fail(Interrupted("interrupted"))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of standard output has had enough; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        fail(Interrupted("interrupted"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -78,7 +79,7 @@ def kept_where(settings: Settings) -> Iterator[str]:
     for kind, target in settings.sinks:
         if kind == "store":
             directory = target or settings.store
-            yield f"Windows are kept in {directory}; look again with: vmsensor show {directory}"
+            yield f"Windows are kept in {directory}; look again with: vmsensor show {shlex.quote(str(directory))}"
         elif kind == "influx" and settings.influx:
             yield f"Windows go to {settings.influx.url}, bucket {settings.influx.bucket}, by way of {settings.store}"
         elif kind == "json" and target != "-":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,14 +12,15 @@ import numpy as np
 from sensor.errors import DamagedInputError
 from sensor.sinks.blocks import Block, read_blocks
 from sensor.sinks.lineprotocol import Point, decode
-from sensor.summary import Summary, console_for_people, print_summary
+from sensor.summary import Summary, print_summary
 from sensor.window import Column, Report, Table
 
 
 def show(directory: Path, top: int) -> None:
     """Print the summary. Raises DamagedInputError at the end when part of the store could not be read."""
     summary, damaged = summarise(directory)
-    print_summary(summary, console_for_people(), [f"From {directory}; send it on with: vmsensor push {directory}"], top)
+    where = f"From {directory}; send it on with: vmsensor push {shlex.quote(str(directory))}"
+    print_summary(summary, [where], top)
     if damaged:
         raise DamagedInputError(f"{directory}: {damaged[0]}; everything else is in the summary")
 

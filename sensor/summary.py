@@ -5,7 +5,6 @@ It is fed with points, so that ``read`` (from reports) and ``show`` (from a stor
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sensor.output import standard_output, write
 from sensor.sinks.columns import present
 from sensor.window import Report, Table
 
@@ -168,18 +168,24 @@ def console_for_people() -> Console:
     """Standard output; where it is no terminal, as wide as the whole table."""
     from rich.console import Console  # here, because most commands print no table
 
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDE)
+    return Console(highlight=False) if standard_output().isatty() else Console(highlight=False, width=WIDE)
 
 
-def print_summary(summary: Summary, console: Console, where: Iterable[str] = (), most: int = 15) -> None:
+def print_summary(summary: Summary, where: Iterable[str] = (), most: int = 15) -> None:
     """Print the top pairs as a table, and a line on each place that keeps the results."""
-    if not len(summary):
-        console.print(f"No VM traffic in {_count(summary.windows, 'window')}; {summary.received:,} packets received.")
-    else:
-        console.print(_table(summary, most, console.width >= WIDE))
-        console.print(_beneath(summary, most), soft_wrap=False)
-    for line in where:
-        console.print(line, soft_wrap=True)
+    write(summary_text(summary, console_for_people(), most) + "".join(f"{line}\n" for line in where))
+
+
+def summary_text(summary: Summary, console: Console, most: int = 15) -> str:
+    """The top pairs as a table that fits the console."""
+    with console.capture() as text:
+        if not len(summary):
+            windows = _count(summary.windows, "window")
+            console.print(f"No VM traffic in {windows}; {summary.received:,} packets received.")
+        else:
+            console.print(_table(summary, most, console.width >= WIDE))
+            console.print(_beneath(summary, most))
+    return text.get()
 
 
 def _table(summary: Summary, most: int, wide: bool) -> RichTable:
@@ -202,7 +208,9 @@ def _tenants(pair: Pair) -> str:
 
 def _beneath(summary: Summary, most: int) -> str:
     hidden = len(summary) - most
-    more = f"{hidden:,} more pairs are not shown. " if hidden > 0 else ""
+    more = "1 more pair is not shown. " if hidden == 1 else f"{hidden:,} more pairs are not shown. "
+    if hidden < 1:
+        more = ""
     return (
         f"[dim]{more}Each line is one direction of a pair. RTT: from the tap to the second VM and back; p95: in the "
         "worst window. Loss: segments resent or lost before the tap / data segments. - is what was not measured.[/dim]"
@@ -221,7 +229,7 @@ def scaled(value: float, unit: str) -> str:
         if abs(value) < 999.5:
             return f"{value:.3g} {prefix}{unit}"
         value /= 1000
-    return f"{value:,.3g} T{unit}"
+    return f"{value:.3g} T{unit}" if abs(value) < 999.5 else f"{value:,.0f} T{unit}"
 
 
 def _count(number: int, thing: str) -> str:

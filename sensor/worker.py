@@ -59,8 +59,8 @@ class Worker:
         self._stop = stop
         self._clock = clock
         self._reported = Counters()
-        self._revisions: dict[int, int] = {}
-        self._newest_start = -1
+        self._steps_back = 0
+        self._last_start = self._newest_start = -1
 
     def run(self) -> None:
         """The whole job. The last, partial window is handed on as well, also when the source fails."""
@@ -118,13 +118,12 @@ class Worker:
         self._emit(Snapshot(*window, records, bins, counters, self._revision(window[0]), partial))
 
     def _revision(self, start_ns: int) -> int:
-        """How often this window has been opened before. Only windows that were left for an earlier one can be."""
-        if start_ns > self._newest_start:
-            self._newest_start = start_ns
-            self._revisions = {start_ns: 0}
-            return 0
-        self._revisions[start_ns] = self._revisions.get(start_ns, 0) + 1
-        return self._revisions[start_ns]
+        """A number that no window of this start has had: 0 while time goes on, then how often it has stepped back."""
+        if start_ns <= self._newest_start:
+            self._steps_back += start_ns < self._last_start or start_ns == self._last_start
+        self._last_start, newest = start_ns, start_ns > self._newest_start
+        self._newest_start = max(self._newest_start, start_ns)
+        return 0 if newest else self._steps_back
 
     def _counters(self) -> Counters:
         counted = self._table.counters()

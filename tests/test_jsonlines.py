@@ -108,5 +108,5 @@ def test_a_reader_that_ends_is_one_clear_error() -> None:
         process.stdout.readline()
         process.stdout.close()
         message = process.stderr.read()
-    assert message == "standard output: its reader has ended; the remaining windows are not written\n"
+    assert message == "standard output: its reader has ended; the rest is not written\n"
     assert process.returncode == 1

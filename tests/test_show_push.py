@@ -28,7 +28,7 @@ def read_into(store: Path, *files: object) -> Done:
     return vmsensor("read", *files, "--store", store)
 
 
-@pytest.mark.parametrize("capture", ["demo", "loss", "icmp", "one-sided", "nested", "ipv6"])
+@pytest.mark.parametrize("capture", ["demo", "icmp", "one-sided", "nested"])
 def test_show_prints_what_read_printed(capture: str, tmp_path: Path) -> None:
     """The same table, to the letter."""
     store = tmp_path / "store"

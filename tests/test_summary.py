@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sensor import summary as module
-from sensor.summary import HEADINGS, WIDE, Summary, print_summary, scaled
+from sensor.summary import HEADINGS, WIDE, Summary, print_summary, scaled, summary_text
 from sensor.window import Column, Report, Table
 from tests.records import SECOND, START, counters, pair, record, report_of
 
@@ -28,12 +28,9 @@ def window(pairs: list[tuple[str, str]], octets: int = 100, number: int = 0) -> 
     return Report(start, start + 10 * SECOND, start, [Table("vm_traffic", count, tags, fields)])
 
 
-def printed(summary: Summary, width: int = WIDE, most: int = 15, where: tuple[str, ...] = ()) -> str:
+def printed(summary: Summary, width: int = WIDE, most: int = 15) -> str:
     """What a terminal of that width shows."""
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    print_summary(summary, console, where, most)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return summary_text(summary, Console(file=io.StringIO(), width=width, highlight=False), most)
 
 
 def summary_of(*reports: Report) -> Summary:
@@ -134,7 +131,7 @@ def test_windows_without_traffic() -> None:
     [
         (0, "0 B"), (1, "1 B"), (999, "999 B"), (999.4, "999 B"), (1000, "1 kB"), (1234, "1.23 kB"),
         (12_345, "12.3 kB"),
-        (999_499, "999 kB"), (999_500, "1 MB"), (1.5e9, "1.5 GB"), (2e12, "2 TB"), (4.5e15, "4,500 TB"), (0.5, "0.5 B"),
+        (999_499, "999 kB"), (999_500, "1 MB"), (1.5e9, "1.5 GB"), (2e12, "2 TB"), (2.55e14, "255 TB"), (0.5, "0.5 B"),
     ],
 )  # fmt: skip
 def test_scaled(value: float, text: str) -> None:
@@ -146,7 +143,7 @@ def test_scaled(value: float, text: str) -> None:
 def test_scaled_has_no_exponent(exponent: int) -> None:
     """Around every power of ten."""
     for factor in (0.99949, 0.9995, 1, 1.0005, 5):
-        assert re.fullmatch(r"[\d,]+(\.\d+)? [kMGT]?B", scaled(factor * 10.0**exponent, "B"))
+        assert re.fullmatch(r"[\d,]+(\.\d+)? [kMGTP]?B", scaled(factor * 10.0**exponent, "B"))
 
 
 def test_a_wide_terminal_has_every_column() -> None:
@@ -184,10 +181,11 @@ def test_one_more_pair() -> None:
     assert "1 more pair is not shown." in printed(summary_of(window([(f"vm{i}", "db") for i in range(16)])))
 
 
-def test_where_the_results_are_is_printed_as_it_is() -> None:
+def test_where_the_results_are_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Paths are no markup, and are not wrapped: they can be copied."""
     where = "Windows are kept in /data/[bold]/" + "x" * 150
-    assert printed(summary_of(window([("a", "b")])), 80, where=(where,)).endswith(where + "\n")
+    print_summary(summary_of(window([("a", "b")])), [where])
+    assert capsys.readouterr().out.endswith(where + "\n")
 
 
 def test_times_are_in_fitting_units() -> None:

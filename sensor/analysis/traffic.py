@@ -23,10 +23,18 @@ def vm_traffic(snapshot: Snapshot, parties: Parties, sensor: str) -> Table:
     groups = group_pairs(records, parties)
     columns = {**_counts(records, groups), **_latencies(snapshot, groups)}
     columns["throughput_bps"] = Column(columns["bytes"].values * 8 / snapshot.seconds)
-    seen = (columns["packets"].values > 0) | (columns["unseen_bytes"].values > 0)
-    rows = np.flatnonzero(seen)
+    rows = np.flatnonzero(_has_news(columns))
     fields = {metric.name: _take(columns[metric.name], rows) for metric in VM_TRAFFIC}
     return Table("vm_traffic", len(rows), _tags(groups, parties, records, sensor, rows), fields)
+
+
+def _has_news(columns: dict[str, Column]) -> Mask:
+    """Groups in which anything was counted or measured; a late ACK or copy brings news of a window before."""
+    news = np.isfinite(columns["rtt_min_us"].values)
+    for metric in VM_TRAFFIC:
+        if metric.record:
+            news |= columns[metric.name].values > 0
+    return news
 
 
 def _take(column: Column, rows: npt.NDArray[np.intp]) -> Column:
@@ -66,11 +74,17 @@ def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]
             if metric.needs == "tcp_both":
                 rows = np.where(two_sided, rows, 0)
             columns[metric.name] = Column(groups.sum(rows), valid[metric.needs])
-    not_overflow = np.tile(records["flags"] & native.OVERFLOW == 0, 2)
-    columns["flows"] = Column(groups.sum(not_overflow))
-    columns["new_flows"] = Column(groups.sum(np.tile(records["flags"] & native.NEW != 0, 2)))
+    is_flow = records["flags"] & native.OVERFLOW == 0
+    columns["flows"] = Column(groups.sum(_once_a_group(is_flow, groups)))
+    columns["new_flows"] = Column(groups.sum(_once_a_group(is_flow & (records["flags"] & native.NEW != 0), groups)))
     columns["loss_ratio"] = Column(_loss_ratio(columns), is_tcp)
     return columns
+
+
+def _once_a_group(records: Mask, groups: PairGroups) -> Mask:
+    """Rows that count records: both directions, but only one where both fall into the same group (a VM with itself)."""
+    there, back = np.split(groups.of_row, 2)
+    return np.concatenate([records, records & (there != back)])
 
 
 def _two_sided(records: native.NumpyArray) -> Mask:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from typing import IO
 
 from sensor.config import Network
 from sensor.errors import OutputError
 from sensor.flows import flow_lines
 from sensor.native import NumpyArray
+from sensor.output import failures_of_standard_output, standard_output
 
 
 class FlowWriter:
@@ -24,7 +23,7 @@ class FlowWriter:
     def open(self) -> None:
         """Make or truncate the file."""
         if self._path == "-":
-            self._file = sys.stdout
+            self._file = standard_output()
             return
         try:
             self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
@@ -35,12 +34,18 @@ class FlowWriter:
         """Write some finished flows."""
         if self._file is None:
             return
+        lines = flow_lines(records, self._monitored)
+        if self._path == "-":
+            with failures_of_standard_output():
+                self._file.writelines(lines)
+                self._file.flush()
+            return
         try:
-            self._file.writelines(flow_lines(records, self._monitored))
+            self._file.writelines(lines)
             self._file.flush()
         except OSError as error:
-            self._abandon()
-            raise OutputError(f"{self._name}: cannot write the flows: {error.strerror}") from None
+            self._abandon(self._file)
+            raise OutputError(f"{self._path}: cannot write the flows: {error.strerror}") from None
 
     def close(self) -> None:
         """Close the file."""
@@ -48,15 +53,8 @@ class FlowWriter:
         if file is not None and self._path != "-":
             file.close()
 
-    @property
-    def _name(self) -> str:
-        return "standard output" if self._path == "-" else self._path
-
-    def _abandon(self) -> None:
+    def _abandon(self, file: IO[str]) -> None:
         """What is still in the buffer cannot be written; Python must not try it again at exit."""
-        file, self._file = self._file, None
-        if self._path == "-":
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        elif file is not None:
-            with contextlib.suppress(OSError):
-                file.close()
+        self._file = None
+        with contextlib.suppress(OSError):
+            file.close()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from sensor.errors import OutputError
+from sensor.output import failures_of_standard_output, standard_output
 from sensor.sinks.columns import present
 from sensor.window import Column, Report, Table
 
@@ -28,7 +27,7 @@ class JsonLinesSink:
     def open(self) -> None:
         """Create the file."""
         try:
-            self._file = sys.stdout.buffer if self._to_stdout else open(self._where, "wb")  # noqa: SIM115 - until close
+            self._file = standard_output().buffer if self._to_stdout else open(self._where, "wb")  # noqa: SIM115 - until close
         except OSError as error:
             raise self._error(error) from None
 
@@ -36,8 +35,14 @@ class JsonLinesSink:
         """Write every point of the window."""
         if self._file is None:
             raise OutputError(f"{self._where}: closed after an earlier failure")
+        lines = "".join(_lines(report)).encode()
+        if self._to_stdout:
+            with failures_of_standard_output():
+                self._file.write(lines)
+                self._file.flush()
+            return
         try:
-            self._file.write("".join(_lines(report)).encode())
+            self._file.write(lines)
             self._file.flush()
         except OSError as error:
             self._abandon(self._file)
@@ -52,17 +57,10 @@ class JsonLinesSink:
     def _abandon(self, file: IO[bytes]) -> None:
         """Get rid of what the buffer still holds, or it would fail once more when the interpreter exits."""
         self._file = None
-        if self._to_stdout:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, file.fileno())
-            os.close(nowhere)
-        else:
-            with contextlib.suppress(OSError):
-                file.close()
+        with contextlib.suppress(OSError):
+            file.close()
 
     def _error(self, error: OSError) -> OutputError:
-        if isinstance(error, BrokenPipeError):
-            return OutputError(f"{self._where}: its reader has ended; the remaining windows are not written")
         return OutputError(f"{self._where}: cannot write: {error.strerror}; make room or choose another place")
 
 

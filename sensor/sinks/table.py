@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sensor.errors import OutputError
-from sensor.summary import Summary, console_for_people, print_summary
+from sensor.output import standard_output
+from sensor.summary import Summary, print_summary
 from sensor.window import Report
 
 
@@ -19,7 +19,8 @@ class TableSink:
         self._where = where
 
     def open(self) -> None:
-        """Nothing to claim."""
+        """Fail now if there is nothing to print to."""
+        standard_output()
 
     def write(self, report: Report) -> None:
         """Add one window."""
@@ -27,7 +28,4 @@ class TableSink:
 
     def close(self) -> None:
         """Print."""
-        try:
-            print_summary(self._summary, console_for_people(), self._where())
-        except BrokenPipeError:
-            raise OutputError("standard output: its reader has ended; the summary is not printed") from None
+        print_summary(self._summary, self._where())

@@ -45,8 +45,6 @@ static void flood(void)
     CHECK(tap_counters(&tap).flows_evicted >= 4900);
     CHECK(tap_counters(&tap).records_folded > 0);
     CHECK_EQUAL(tap_fate(&tap, VMS_FATE_OVERFLOW), 0);
-    tap_finish(&tap);
-    tap_check_totals(&tap);
     tap_close(&tap);
 }
 
@@ -159,8 +157,9 @@ static void a_long_life(void)
         static const uint8_t flags[] = {S, SA, A, A, A, A, F, R};
         uint32_t r = random_word();
         struct frame f = frame_payload(r & 1 ? 10 : 0);
-        put_tcp(&f, (struct tcp_fields){.sport = (uint16_t)(1000 + (r >> 1 & 127)), .dport = 80, .seq = (r >> 8 & 63) * 10,
-                                        .ack = (r >> 14 & 63) * 10, .flags = flags[r >> 20 & 7], .window = r >> 23 & 3});
+        put_tcp(&f, (struct tcp_fields){.sport = (uint16_t)(1000 + (r >> 1 & 127)), .dport = 80, .window = r >> 23 & 3,
+                                        .seq = (r >> 8 & 63) * 10, .ack = (r >> 14 & 63) * 10,
+                                        .flags = flags[r >> 20 & 7]});
         write16(put_ipv4(&f, r & 1 << 25 ? 1 : 2, r & 1 << 25 ? 2 : 1) + 4, r >> 26);
         put_ethernet(&f);
         if (r >> 24 & 1) {

@@ -215,7 +215,7 @@ static void hole_filled_late(void)
     tap_close(&tap);
 }
 
-/* Bytes that the receiver ACKs and the tap never saw are the mirror's loss, to the byte, in the middle or at the end. */
+/* Bytes that the receiver ACKs and the tap never saw are the mirror's loss, in the middle or at the end. */
 static void mirror_loss(void)
 {
     struct tap tap = connected();

@@ -251,7 +251,8 @@ static void fates(void)
 /* A meta entry that points outside of its batch ends as a short frame, and nothing is read. */
 static void meta_outside(void)
 {
-    static const vms_meta_t wild[] = {{1, 0, 5, 1}, {1, 0, 0, 5}, {1, 0, UINT32_MAX, UINT32_MAX}, {1, 0, 2, UINT32_MAX}};
+    static const vms_meta_t wild[] = {{1, 0, 5, 1}, {1, 0, 0, 5}, {1, 0, 2, UINT32_MAX},
+                                      {1, 0, UINT32_MAX, UINT32_MAX}};
     struct tap tap = tap_open();
     uint8_t *four = calloc(1, 4);
     CHECK_EQUAL(vms_ingest(tap.table, four, 4, wild, 0, 4, 1), 4);

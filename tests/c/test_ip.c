@@ -38,6 +38,23 @@ static void lengths_come_from_the_header(void)
     tap_close(&tap);
 }
 
+/* The snap length cuts what is looked at, as if the capture had been that short; sizes stay those of the header. */
+static void snap_length(void)
+{
+    vms_options_t options = tap_options();
+    struct frame f = udp(100);
+    put_ipv4(&f, 1, 2);
+    put_ethernet(&f);
+    for (options.snaplen = 33; options.snaplen <= 38; options.snaplen++) {
+        struct tap tap = tap_with(options);
+        tap_feed(&tap, SECOND, &f);
+        CHECK_EQUAL(tap_fate(&tap, options.snaplen == 33 ? VMS_FATE_SHORT_IP : options.snaplen == 38 ? VMS_FATE_FLOW :
+                             VMS_FATE_SHORT_TRANSPORT), 1);
+        CHECK_EQUAL(tap_counters(&tap).ip_bytes, options.snaplen == 38 ? 128 : 0);
+        tap_close(&tap);
+    }
+}
+
 /* A length of 0, as a segmentation offload leaves it, means what was captured; in IPv6 too. */
 static void offloaded_length(void)
 {
@@ -140,7 +157,7 @@ static void fragments_follow_their_first(void)
     }
 }
 
-/* An orphan is counted between its addresses without ports; neither another id nor the way back finds a flow. */
+/* An orphan, whose first fragment had another id or was not seen, is counted between its addresses without ports. */
 static void orphans(void)
 {
     struct tap tap = tap_open();
@@ -222,6 +239,7 @@ static void short_tcp(void)
 int main(void)
 {
     lengths_come_from_the_header();
+    snap_length();
     offloaded_length();
     options_and_extensions();
     security_headers();

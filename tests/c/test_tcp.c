@@ -281,6 +281,7 @@ static void fragmented_segment(void)
     s2c(&tap, AT + 29 * MS, ISN + 1, ISN + 1 + 1116, A, 0);
     vms_record_t r = tap_only(&tap);
     CHECK_EQUAL(r.c2s.payload_bytes, 1116);
+    CHECK_EQUAL(r.c2s.data_packets, 3);
     CHECK_EQUAL(r.c2s.rtt_sum_ns, 8 * MS);
     CHECK_EQUAL(r.c2s.retransmissions + r.c2s.upstream_losses + r.c2s.reordered + r.c2s.unseen_bytes, 0);
     CHECK(r.flags & VMS_RECORD_UNSURE_C2S);

@@ -118,8 +118,9 @@ static void gre(void)
 static void nvgre_or_gre(void)
 {
     static const struct { uint32_t key, vni; enum vms_tunnel kind; } cases[] = {
-        {0x00123456, 0x1234, VMS_TUNNEL_NVGRE}, {0x00100000, 0x1000, VMS_TUNNEL_NVGRE}, {0xabcdef01, 0xabcdef, VMS_TUNNEL_NVGRE},
-        {0x00000500, 5, VMS_TUNNEL_NVGRE}, {7, 7, VMS_TUNNEL_GRE}, {0x000fff01, 0x000fff01, VMS_TUNNEL_GRE},
+        {0x00123456, 0x1234, VMS_TUNNEL_NVGRE}, {0x00100000, 0x1000, VMS_TUNNEL_NVGRE},
+        {0xabcdef01, 0xabcdef, VMS_TUNNEL_NVGRE}, {0x00000500, 5, VMS_TUNNEL_NVGRE},
+        {7, 7, VMS_TUNNEL_GRE}, {0x000fff01, 0x000fff01, VMS_TUNNEL_GRE},
     };
     for (int i = 0; i < 6; i++) {
         struct frame f = inner_frame();
@@ -199,20 +200,40 @@ static void erspan_around_vxlan(void)
     tap_close(&tap);
 }
 
+/* Outer addresses are those of the client's packets: if only the server's passed they are turned round, but not those
+   of a mirror session, which runs one way for both. */
+static void outer_addresses_of_the_client(void)
+{
+    for (int mirror = 0; mirror <= 1; mirror++) {
+        struct frame f = frame_payload(10);
+        put_udp(&f, 53, 50000);
+        put_ipv4(&f, 2, 1);
+        put_ethernet(&f);
+        mirror ? put_erspan(&f, 2, 5) : (void)put_vxlan(&f, 5);
+        wrap(&f);
+        vms_record_t r = record_of(f);
+        CHECK_EQUAL(r.client_port, 50000);
+        CHECK_EQUAL(r.outer_src[3], mirror ? 1 : 2);
+        CHECK_EQUAL(r.outer_dst[3], mirror ? 2 : 1);
+    }
+}
+
 /* IP in IP, all four ways, needs no more than the protocol number. */
 static void ip_in_ip(void)
 {
-    struct frame f = inner_packet();
-    check_inside(f, VMS_TUNNEL_IPIP);
-    f = frame_payload(10);
-    put_udp(&f, 1000, 53);
-    put_ipv6(&f, 1, 2);
-    put_ipv6(&f, 3, 4);
-    put_ethernet(&f);
-    vms_record_t r = record_of(f);
-    CHECK_EQUAL(r.tunnel, VMS_TUNNEL_IPIP);
-    CHECK_EQUAL(r.outer_ip_version, 6);
-    CHECK_EQUAL(r.outer_src[15], 3);
+    for (int way = 0; way < 4; way++) {
+        struct frame f = frame_payload(10);
+        put_udp(&f, 1000, 53);
+        way & 1 ? put_ipv6(&f, 1, 2) : put_ipv4(&f, 1, 2);
+        way & 2 ? put_ipv6(&f, 3, 4) : put_ipv4(&f, 3, 4);
+        put_ethernet(&f);
+        vms_record_t r = record_of(f);
+        CHECK_EQUAL(r.tunnel, VMS_TUNNEL_IPIP);
+        CHECK_EQUAL(r.server_port, 53);
+        CHECK_EQUAL(r.ip_version, way & 1 ? 6 : 4);
+        CHECK_EQUAL(r.outer_ip_version, way & 2 ? 6 : 4);
+        CHECK_EQUAL(r.outer_src[way & 2 ? 15 : 3], 3);
+    }
 }
 
 /* Nesting has a bound: what is deeper counts where the bound was reached, and is told. */
@@ -229,13 +250,24 @@ static void nesting_is_bounded(void)
     tap_close(&tap);
 }
 
+static void put_tunnel(struct frame *f, int which)
+{
+    switch (which) {
+    case 0: put_vxlan(f, 5); break;
+    case 1: put_geneve(f, 5, 3); break;
+    default: put_erspan(f, which - 1, 5);
+    }
+    put_ipv4(f, 0x101, 0x102);
+}
+
 /* Stacks of every kind of header, each as deep as it comes. */
 static struct frame stack(int which)
 {
     struct frame f = which % 2 ? frame_payload(40) : inner_packet();
     if (which % 2) {
         static const uint8_t options[12] = {2, 4, 5, 0xb4, 1, 1, 5, 2, 0, 0, 0, 0};
-        put_tcp(&f, (struct tcp_fields){.sport = 1, .dport = 2, .flags = TCP_SYN, .options = options, .options_size = 12});
+        put_tcp(&f, (struct tcp_fields){.sport = 1, .dport = 2, .flags = TCP_SYN, .options = options,
+                                        .options_size = sizeof options});
         put_ah(&f);
         put_ipv6_fragment(&f, 9, 0, true);
         put_extension(&f, 0, 16);
@@ -250,14 +282,13 @@ static struct frame stack(int which)
         put_mpls(&f, 21, false);
     } else {
         put_ethernet(&f);
-        which / 2 == 2 ? (void)put_vxlan(&f, 5) : which / 2 == 3 ? (void)put_geneve(&f, 5, 3) : put_erspan(&f, which / 2 - 3, 5);
-        put_ipv4(&f, 0x101, 0x102);
+        put_tunnel(&f, which / 2 - 2);
     }
     put_ethernet(&f);
     return f;
 }
 
-/* Every stack cut at every length, under every link type, ends in one fate and one record, and reads no byte too far. */
+/* Every stack cut at every length, under every link type, ends in one fate and one record, and reads no byte behind. */
 static void every_truncation(void)
 {
     static const uint32_t links[] = {1, 0, 9, 12, 51, 104, 108, 113, 219, 228, 229, 276};
@@ -285,6 +316,7 @@ int main(void)
     erspan();
     erspan3_variants();
     erspan_around_vxlan();
+    outer_addresses_of_the_client();
     ip_in_ip();
     nesting_is_bounded();
     every_truncation();
