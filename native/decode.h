@@ -29,6 +29,7 @@ struct packet {
     bool fragmented;
     uint32_t ip_id;                 /* IPv4, or of an IPv6 fragment; else 0 */
     uint32_t fragment_offset;
+    uint8_t fragment_protocol;      /* IPv4's protocol field, by which identifications are unique (RFC 791); IPv6: 0 */
     struct cursor transport;        /* what was captured behind the IP headers */
 
     /* TCP */

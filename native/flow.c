@@ -293,7 +293,7 @@ static uint32_t make_flow(struct vms_table *t, const struct packet *p, const str
 static enum vms_end ended(const struct vms_table *t, const struct flow *f, const struct packet *p, int direction)
 {
     bool anew = p->has_tcp && tcp_starts_anew(f, p, direction);
-    bool idle = p->ts_ns - f->last_ns > flow_idle_timeout(t, f->kind);
+    bool idle = p->ts_ns - f->last_ns >= flow_idle_timeout(t, f->kind);
     if (!anew && !idle)
         return VMS_END_NONE;
     if (f->kind == KIND_CLOSED)

@@ -21,7 +21,7 @@ static uint64_t fingerprint(const struct fragments *fragments, const struct pack
         uint8_t src[16], dst[16];
         uint32_t id, vni;
         uint16_t vlan[2];
-        uint8_t version, has_vni, zero[2];
+        uint8_t version, has_vni, protocol, zero;
     } what;
     _Static_assert(sizeof what == 48, "hashed without padding");
     size_t size = p->ip_version == 4 ? 4 : 16;
@@ -33,6 +33,7 @@ static uint64_t fingerprint(const struct fragments *fragments, const struct pack
     what.vlan[0] = p->frame_vlan[0];
     what.vlan[1] = p->frame_vlan[1];
     what.version = p->ip_version;
+    what.protocol = p->fragment_protocol;
     what.has_vni = p->has_vni;
     return siphash_words(fragments->key, &what, sizeof what / 8) | 1;
 }

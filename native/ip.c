@@ -100,6 +100,7 @@ enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p)
     uint16_t offset = be16(header + 6);
     struct fragment_header f = {offset & 0x3fff, !(offset & 0x1fff), be16(header + 4), offset & 0x1fff};
     p->ip_id = f.id;
+    p->fragment_protocol = header[9];
     uint32_t size = total - header_size, ah_size = 0;
     if (p->protocol == IP_AH && (f.first || !f.present) && !take_ah(&c, &p->protocol, &ah_size))
         return VMS_FATE_SHORT_IP;
@@ -182,6 +183,7 @@ enum vms_fate decode_ipv6(struct decoder *d, struct cursor c, struct packet *p)
     p->dst = header + 24;
     p->protocol = header[6];
     p->ttl = header[7];
+    p->fragment_protocol = 0;
     p->depth++;
     struct fragment_header f = {0};
     const uint8_t *start = c.at;

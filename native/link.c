@@ -92,6 +92,22 @@ static enum vms_fate decode_pppoe(struct decoder *d, struct cursor c, struct pac
     return decode_ppp(d, c, p);
 }
 
+/* Four zero bits begin a control word, or a MAC address such as VMware's 00:50:56: what decodes is right. */
+static enum vms_fate decode_pseudowire(struct decoder *d, struct cursor c, struct packet *p)
+{
+    struct packet plain = *p;
+    struct cursor behind_word = c;
+    cursor_take(&behind_word, 4);
+    enum vms_fate fate = decode_ethernet(d, behind_word, p);
+    if (fate == VMS_FATE_FLOW || fate == VMS_FATE_ARP)
+        return fate;
+    enum vms_fate second = decode_ethernet(d, c, &plain);
+    if (second != VMS_FATE_FLOW && second != VMS_FATE_ARP)
+        return fate;
+    *p = plain;
+    return second;
+}
+
 /*  RFC 3032:  | label 20 | class 3 | bottom 1 | TTL 8 |  ... What follows the last label is not said: its first nibble
     is 4 or 6 for IP; else a pseudowire, with (nibble 0, RFC 4385) or without a control word before the frame.  */
 enum vms_fate decode_mpls(struct decoder *d, struct cursor c, struct packet *p)
@@ -110,10 +126,7 @@ enum vms_fate decode_mpls(struct decoder *d, struct cursor c, struct packet *p)
     switch (next[0] >> 4) {
     case 4: return decode_ipv4(d, c, p);
     case 6: return decode_ipv6(d, c, p);
-    case 0:
-        if (!cursor_take(&c, 4))
-            return VMS_FATE_SHORT_LINK;
-        return decode_ethernet(d, c, p);
+    case 0: return decode_pseudowire(d, c, p);
     default: return decode_ethernet(d, c, p);
     }
 }

@@ -105,5 +105,8 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
     m->flows_in_use = t->flows.in_use;
     m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
-                  ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets;
+                  ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets +
+                  (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
+                  (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
+                  FRAGMENT_SETS * sizeof *t->decoder.fragments.sets;
 }

@@ -366,8 +366,9 @@ static void track_window(struct flow *f, int direction, const struct packet *p)
 }
 
 /* Only part of a fragmented segment can be placed: the next whole one starts the sequence space again. */
-static void lose_track(struct vms_table *t, struct tcp_half *self)
+static void lose_track(struct vms_table *t, struct tcp_half *self, vms_half_t *delta, const struct packet *p)
 {
+    delta->data_packets += p->payload_bytes != 0;
     drop_board(t, self);
     self->flags = (uint16_t)((self->flags & ~HALF_NEXT_KNOWN) | HALF_UNSURE);
 }
@@ -383,7 +384,7 @@ void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct
     if (is_set(p, TCP_ACK))
         acknowledged(t, f, direction, p);
     if (p->fragmented)
-        lose_track(t, self);
+        lose_track(t, self, &f->delta[direction], p);
     else if (sent(t, f, direction, p))
         response_packet(t, f, direction, p->ts_ns);
     track_window(f, direction, p);

@@ -27,8 +27,9 @@ static enum vms_fate decode_inside(struct decoder *d, struct cursor c, struct pa
     inner->src_mac = inner->dst_mac = NULL;             /* those of the underlay say nothing about the inside */
     if (t->bare_ip)
         return decode_ip(d, c, inner);
+    uint8_t mirrored = inner->frames + 1;
     enum vms_fate fate = decode_ethertype(d, c, inner, t->ethertype);
-    if (fate == VMS_FATE_FLOW && t->vlan && inner->frame_vlan_count == 0)
+    if (fate == VMS_FATE_FLOW && t->vlan && inner->frames == mirrored && inner->frame_vlan_count == 0)
         decode_add_vlan(inner, t->vlan);
     return fate;
 }

@@ -180,6 +180,7 @@ void window_fold(struct vms_table *t, uint32_t slot)
     const struct flow *f = flow_at(t, slot);
     half_add(&t->overflow, &f->delta[0]);
     half_add(&t->overflow, &f->delta[1]);
+    t->counters.samples_unbinned += f->delta[0].rtt_count + f->delta[1].rtt_count + f->response_count;
     t->counters.records_folded++;
 }
 

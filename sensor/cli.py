@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from sensor import __version__
 from sensor.config import OPTIONS, Option, build, options_of
 from sensor.errors import INTERRUPTED, DamagedInputError, SensorError, UsageError
 from sensor.output import abandon, quiet_when_nobody_reads, write
+from sensor.stopping import Stop, stop_on_signals
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -78,7 +78,7 @@ def read_command(files: tuple[str, ...], config_file: Path | None, **given: Any)
     settings = build("read", given, config_file)
     from sensor.runner import read_files
 
-    with _progress(files) as advance, _stop_on_terminate() as stop:
+    with _progress(files) as advance, _interruptible() as stop:
         read_files(settings, list(files), advance, stop)
 
 
@@ -154,17 +154,15 @@ class Interrupted(SensorError):
 
 
 @contextlib.contextmanager
-def _stop_on_terminate() -> Iterator[Callable[[], bool]]:
-    """True after SIGINT or SIGTERM: what has been read so far is still written, then the command is interrupted."""
-    asked: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda received, _: asked.append(received)) for number in numbers}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if asked:
+def _interruptible() -> Iterator[Stop]:
+    """A signal ends the command early, as interrupted; what has been read so far is still written."""
+    with stop_on_signals() as stop:
+        try:
+            yield stop
+        except SensorError:
+            if not stop():
+                raise
+    if stop():
         raise Interrupted("interrupted; the packets read so far are counted")
 
 

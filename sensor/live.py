@@ -19,9 +19,10 @@ from typing import Any
 
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
+from sensor.interface import LiveSource, wall_clock_ns
 from sensor.runner import Pipeline, make_table, totals_line
 from sensor.sinks.queue import QueuedSink
-from sensor.sources import LiveSource, wall_clock_ns
+from sensor.stopping import stop_on_signals
 from sensor.window import Counters, Snapshot
 from sensor.worker import Message, Worker, deadline
 
@@ -45,10 +46,10 @@ class Failed:
 
 def capture(settings: Settings, interface: str) -> Counters:
     """Capture until a signal, the duration or the packet count ends it; the last window is written."""
-    with _stop_on_signals() as stop, _WorkerProcess(settings, interface) as worker:
+    with stop_on_signals() as stop, _WorkerProcess(settings, interface) as worker:
         worker.await_ready()
         with Pipeline(settings, interface, QueuedSink) as pipeline:
-            threading.Thread(target=_forward_stop, args=(stop, worker), name="stop", daemon=True).start()
+            stop.then(worker.stop)
             failure = _take_all(worker, pipeline)
     totals = pipeline.totals or Counters()
     print(totals_line(totals), file=sys.stderr)
@@ -66,23 +67,6 @@ def _take_all(worker: _WorkerProcess, pipeline: Pipeline) -> SensorError | None:
     except SensorError as failure:
         return failure
     return None
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set: the normal ways to end a capture."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _forward_stop(stop: threading.Event, worker: _WorkerProcess) -> None:
-    stop.wait()
-    worker.stop()
 
 
 class _WorkerProcess:

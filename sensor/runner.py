@@ -15,6 +15,7 @@ from sensor.errors import SensorError, UsageError
 from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
 from sensor.sinks.flowlines import FlowWriter
+from sensor.stopping import Stop
 from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, Worker
 
@@ -165,17 +166,16 @@ class Pipeline:
                 self._failures.append(failure)
 
 
-def read_files(
-    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Callable[[], bool]
-) -> Counters:
+def read_files(settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop) -> Counters:
     """``vmsensor read``: capture files through the worker, in this process. Returns the run's counters.
 
     Raises the first failure of a sink, else the damage of a file, when everything else has been reported.
     """
-    from sensor.sources import FileSource, first_timestamp
+    from sensor.captures import FileSource, first_timestamp
 
     ordered = sorted(paths, key=first_timestamp) if len(paths) > 1 else paths
     source = FileSource(ordered, settings.filter, progress)
+    stop.then(source.interrupt)
     table = make_table(settings)
     with contextlib.closing(source):
         source.open(table)

@@ -5,6 +5,8 @@ It is fed with points, so that ``read`` (from reports) and ``show`` (from a stor
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -165,10 +167,12 @@ HEADINGS = (
 
 
 def console_for_people() -> Console:
-    """Standard output; where it is no terminal, as wide as the whole table."""
+    """Draws for standard output, in memory; where that is no terminal, as wide as the whole table."""
     from rich.console import Console  # here, because most commands print no table
 
-    return Console(highlight=False) if standard_output().isatty() else Console(highlight=False, width=WIDE)
+    terminal = standard_output().isatty()
+    width = shutil.get_terminal_size().columns if terminal else WIDE
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False)
 
 
 def print_summary(summary: Summary, where: Iterable[str] = (), most: int = 15) -> None:

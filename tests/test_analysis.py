@@ -68,7 +68,8 @@ def some_records(draw: st.DrawFn) -> native.NumpyArray:
     chance = np.random.default_rng(draw(st.integers(0, 2**32)))
     parts = []
     for _ in range(draw(st.integers(0, 12))):
-        family = [a for a in ADDRESSES if (":" in a) == draw(st.booleans())]
+        six = draw(st.booleans())
+        family = [address for address in ADDRESSES if (":" in address) == six]
         parts.append(
             record(
                 draw(st.sampled_from(family)), draw(st.sampled_from(family)),

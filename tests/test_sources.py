@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from pcaps.generator.files import Frame, pcap, pcapng
+from sensor.captures import FILE_BATCH, FileSource, first_timestamp
 from sensor.errors import InputError, UsageError
-from sensor.sources import FILE_BATCH, Drops, FileSource, Progress, first_timestamp
+from sensor.sources import Drops, Progress
 from tests.command import command, environment, records, vmsensor
 from tests.needs import PCAPS
 from tests.streams import MILLISECOND, SECOND, START, table_of, udp_frame

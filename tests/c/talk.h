@@ -65,4 +65,27 @@ static inline struct tap connected(void)
     return tap;
 }
 
+#define X (ISN + 1u)            /* the first byte of data of either side */
+
+/* Data of the client, 100 bytes at this offset, so many milliseconds after the beginning. */
+static inline void data(struct tap *tap, int64_t ms, uint32_t offset)
+{
+    c2s(tap, AT + ms * MS, X + offset, X, A, 100);
+}
+
+/* The server ACKs everything below this offset. */
+static inline void ack(struct tap *tap, int64_t ms, uint32_t offset)
+{
+    s2c(tap, AT + ms * MS, X, X + offset, A, 0);
+}
+
+/* The same, with a SACK block; below the ACK it is a DSACK. */
+static inline void sack(struct tap *tap, int64_t ms, uint32_t below, uint32_t start, uint32_t end)
+{
+    uint8_t option[12] = {1, 1, 5, 10};
+    write32(option + 4, X + start);
+    write32(option + 8, X + end);
+    send_segment(tap, AT + ms * MS, S2C, (struct segment){X, X + below, 0, A, false, option, sizeof option});
+}
+
 #endif

@@ -181,6 +181,28 @@ static void a_long_life(void)
     tap_close(&tap);
 }
 
+/* Tunnelled flows beyond the size of the table, one after the other: each has its outer addresses. */
+static void tunnels_are_given_back(void)
+{
+    struct tap tap = tap_of_size(4);
+    for (uint16_t i = 0; i < 100; i++) {
+        struct frame f = frame_payload(10);
+        put_udp(&f, i, 53);
+        put_ipv4(&f, 1, 2);
+        put_ethernet(&f);
+        put_vxlan(&f, 5);
+        put_ipv4(&f, 0x101, 0x102);
+        put_ethernet(&f);
+        tap_feed(&tap, AT, &f);
+    }
+    tap_roll(&tap);
+    uint32_t tunnelled = 0;
+    for (uint32_t i = 0; i < tap.rolled_count; i++)
+        tunnelled += tap.rolled[i].tunnel == VMS_TUNNEL_VXLAN;
+    CHECK_EQUAL(tunnelled, 4);
+    tap_close(&tap);
+}
+
 /* A table of no flows, or of more than can be numbered, is refused. */
 static void impossible_sizes(void)
 {
@@ -201,6 +223,7 @@ int main(void)
     finished_ring();
     finish_beyond_the_ring();
     a_long_life();
+    tunnels_are_given_back();
     impossible_sizes();
     return check_summary("test_bounds");
 }

@@ -35,6 +35,9 @@ static void lengths_come_from_the_header(void)
     r = tap_only(&tap);
     CHECK_EQUAL(r.c2s.bytes, 30);
     CHECK_EQUAL(r.c2s.payload_bytes, 2);
+    write16(frame_bytes(&f) + 16, 23);              /* padding does not make ports */
+    tap_feed(&tap, SECOND, &f);
+    CHECK_EQUAL(tap_fate(&tap, VMS_FATE_SHORT_TRANSPORT), 1);
     tap_close(&tap);
 }
 
@@ -91,12 +94,13 @@ static void options_and_extensions(void)
 /* AH hides nothing: ports and payload are those behind it. ESP does: it has no ports. */
 static void security_headers(void)
 {
-    struct frame f = udp(10);
+    struct frame f = frame_payload(10);
+    put_tcp(&f, (struct tcp_fields){.sport = 40000, .dport = 80, .flags = TCP_ACK});
     put_ah(&f);
     put_ipv4(&f, 1, 2);
     vms_record_t r = record_of(&f);
-    CHECK_EQUAL(r.protocol, 17);
-    CHECK_EQUAL(r.server_port, 53);
+    CHECK_EQUAL(r.protocol, 6);
+    CHECK_EQUAL(r.server_port, 80);
     CHECK_EQUAL(r.c2s.payload_bytes, 10);
     f = frame_payload(40);
     f.protocol = 50;

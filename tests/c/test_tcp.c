@@ -75,6 +75,17 @@ static void attempts(void)
     tap_close(&tap);
 }
 
+/* A RST closes where it fits the sequence; one far from it, which the hosts ignore (RFC 5961), does not. */
+static void reset(void)
+{
+    struct tap tap = connected();
+    s2c(&tap, AT + 20 * MS, ISN + (1u << 24), 0, R, 0);
+    CHECK_EQUAL(tap_only(&tap).tcp_state, VMS_STATE_ESTABLISHED);
+    s2c(&tap, AT + 30 * MS, ISN + 1, 0, R, 0);
+    CHECK_EQUAL(tap_only(&tap).tcp_state, VMS_STATE_RESET);
+    tap_close(&tap);
+}
+
 /* A SYN with data (TCP Fast Open, RFC 7413): its data counts, and the answer ACKs it without anything unseen. */
 static void fast_open(void)
 {
@@ -295,6 +306,7 @@ int main(void)
     syn_ack_resent();
     simultaneous_open();
     attempts();
+    reset();
     fast_open();
     fin_closes();
     one_sided();

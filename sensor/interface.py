@@ -1,0 +1,161 @@
+"""A network interface as a source, through libpcap."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pcapy
+
+from sensor.errors import InterfaceError, PrivilegeError
+from sensor.native import META, FlowTable
+from sensor.sources import Batches, Drops, Progress, set_filter
+
+LIVE_BATCH = 4096
+READ_TIMEOUT_MS = 100
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h; the socket module does not have them
+PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP = -5, -8, -9
+
+
+class LiveSource:
+    """A network interface.
+
+    Raises InterfaceError, PrivilegeError or UsageError (filter) from ``open``. ``wake`` is a file descriptor that
+    ends the wait of a poll when it becomes readable.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        snaplen: int = 256,
+        buffer_size: int = 64 * 2**20,
+        promiscuous: bool = True,
+        bpf: str | None = None,
+        direction: str = "in",
+        packets: int | None = None,
+        wake: int | None = None,
+    ) -> None:
+        self._interface = interface
+        self._snaplen = snaplen
+        self._buffer_size = buffer_size
+        self._promiscuous = promiscuous
+        self._bpf = bpf
+        self._direction = direction
+        self._packets_left = packets
+        self._wake = wake
+        self._batches = Batches()
+        self._nic_before = 0
+        self._kernel_drops = Drops()
+        self._poller = select.poll()
+        self._handle: Any = None
+        self._delivered = 0
+
+    def open(self, table: FlowTable) -> None:
+        """Activate the handle with its filter set, and note the NIC's drop counters."""
+        self._handle = activate(self._interface, self._snaplen, self._buffer_size, self._promiscuous)
+        if self._direction == "in":
+            ignore_outgoing(self._handle)
+        set_filter(self._handle, self._bpf)
+        # libpcap may wait for ever on a silent wire (TPACKET_V3), so the waiting is done here.
+        self._handle.setnonblock(1)
+        self._poller.register(self._handle.getfd(), select.POLLIN)
+        if self._wake is not None:
+            self._poller.register(self._wake, select.POLLIN)
+        table.set_link_type(int(self._handle.datalink()))
+        self._nic_before = nic_drops(self._interface) or 0
+
+    def poll(self, table: FlowTable) -> Progress:
+        """Count one batch, waiting for it no longer than the read timeout."""
+        if self._batches.left:
+            return self._batches.feed(table)
+        if self._packets_left == 0:
+            return Progress.END
+        data, meta = self._next_batch()
+        if not meta:
+            self._poller.poll(READ_TIMEOUT_MS)
+            data, meta = self._next_batch()
+        if not meta:
+            return Progress.IDLE
+        count = len(meta) // META.itemsize
+        self._delivered += count
+        if self._packets_left is not None:
+            self._packets_left -= count
+        self._batches.put(data, meta)
+        return self._batches.feed(table)
+
+    def drops(self) -> Drops:
+        """What libpcap says of the kernel's buffer, and the interface's own counters."""
+        nic = nic_drops(self._interface)
+        with contextlib.suppress(pcapy.PcapError):  # the interface is gone: what was known last stands
+            passed, dropped, _ = self._handle.stats()  # `passed` holds the dropped: packet(7), PACKET_STATISTICS
+            self._kernel_drops = Drops(dropped, None, max(0, passed - dropped - self._delivered))
+        return self._kernel_drops._replace(nic=None if nic is None else max(0, nic - self._nic_before))
+
+    def close(self) -> None:
+        """Close the handle."""
+        if self._handle:
+            self._handle.close()
+        self._handle = None
+
+    def _next_batch(self) -> tuple[bytes, bytes]:
+        most = LIVE_BATCH if self._packets_left is None else min(LIVE_BATCH, self._packets_left)
+        try:
+            data, meta = self._handle.next_batch(most)
+        except pcapy.PcapError as error:
+            raise InterfaceError(f"{self._interface}: capture stopped: {error}; is the interface still up?") from None
+        return data, meta
+
+
+def activate(interface: str, snaplen: int, buffer_size: int, promiscuous: bool) -> Any:
+    """An activated libpcap handle."""
+    handle = pcapy.create(interface)
+    handle.set_snaplen(snaplen)
+    handle.set_promisc(int(promiscuous))
+    handle.set_timeout(READ_TIMEOUT_MS)
+    handle.set_buffer_size(buffer_size)
+    status = handle.activate()
+    if status >= 0:
+        return handle
+    if status == PCAP_ERROR_PERM_DENIED:
+        raise PrivilegeError(
+            f"{interface}: capturing needs CAP_NET_RAW; run as root, or grant it to the interpreter: "
+            "setcap cap_net_raw+ep $(readlink -f $(command -v python3))"
+        )
+    if status == PCAP_ERROR_NO_SUCH_DEVICE or interface not in os.listdir("/sys/class/net"):
+        raise InterfaceError(f"{interface}: no such interface; `vmsensor interfaces` lists them")
+    if status == PCAP_ERROR_IFACE_NOT_UP:
+        raise InterfaceError(f"{interface}: the interface is down; run: ip link set {interface} up")
+    raise InterfaceError(f"{interface}: libpcap cannot capture on it (status {status})")
+
+
+def ignore_outgoing(handle: Any) -> None:
+    """Leave out what this host sends on the interface: it did not come from the mirror.
+
+    Done by the socket, so that the kernel does not count it either. (A BPF filter with ``inbound`` would lose packets:
+    libpcap 1.9 evaluates the first block of a ring in user space, where packet types are not known.)
+    """
+    handle.setdirection(pcapy.PCAP_D_IN)
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=os.dup(handle.getfd())) as packet_socket,
+        contextlib.suppress(OSError),  # Linux before 4.20: the direction above does it, but the kernel counts them
+    ):
+        packet_socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+
+
+def nic_drops(interface: str) -> int | None:
+    """Packets that the interface received and lost before the capture socket; None when it has no counters."""
+    counters = Path("/sys/class/net", interface, "statistics")
+    try:
+        return sum(int((counters / name).read_text()) for name in ("rx_dropped", "rx_missed_errors", "rx_fifo_errors"))
+    except (OSError, ValueError):
+        return None
+
+
+def wall_clock_ns() -> int:
+    """The time that live packets are stamped with."""
+    return time.time_ns()
