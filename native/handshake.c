@@ -3,6 +3,7 @@
 #include "tcp.h"
 
 #define REUSE_IDLE_NS 1000000000LL          /* a SYN on a connection as idle as this starts a new one */
+#define PIGGYBACK_NS 10000000LL             /* data this soon may carry the handshake's ACK; later, that one was not seen */
 #define SMALLEST_MSS 536                    /* RFC 9293 section 3.7.1: what every host must take */
 #define RESET_DISTANCE (1u << 20)           /* a RST further from the sequence is ignored, as the hosts do (RFC 5961) */
 
@@ -64,7 +65,8 @@ static void handshake_ack(struct flow *f, const struct packet *p)
 {
     const struct tcp_half *client = &f->tcp[f->client], *server = &f->tcp[!f->client];
     bool server_waited = !(server->flags & HALF_DATA) || f->flags & FLOW_FAST_OPEN;
-    bool own = !p->payload_bytes && p->tcp_seq == client->next && p->tcp_ack == server->next && server_waited &&
+    bool at_once = !p->payload_bytes || p->ts_ns - f->syn_ack_ns <= PIGGYBACK_NS;
+    bool own = at_once && p->tcp_seq == client->next && p->tcp_ack == server->next && server_waited &&
                !(f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
     f->state = VMS_STATE_ESTABLISHED;
     f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, !own);
