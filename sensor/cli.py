@@ -19,7 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from sensor import __version__
 from sensor.config import OPTIONS, Option, build, options_of
 from sensor.errors import INTERRUPTED, DamagedInputError, SensorError, UsageError
-from sensor.output import abandon, quiet_when_nobody_reads, write
+from sensor.output import abandon_standard_output, quiet_when_nobody_reads, write
 from sensor.stopping import Stop, stop_on_signals
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -183,7 +183,7 @@ def main() -> None:
         with vmsensor.make_context("vmsensor", sys.argv[1:]) as context:
             vmsensor.invoke(context)
     except BrokenPipeError:
-        abandon()  # --help or --version, and a reader that has seen enough
+        abandon_standard_output()  # --help or --version, and a reader that has seen enough
     except SensorError as error:
         fail(error)
     except click.exceptions.Exit as asked:

@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +33,7 @@ def free_port() -> int:
 AnyServer = TypeVar("AnyServer", bound="Server")
 
 
-class Server:
+class Server(ABC):
     """A server process on one port, which can be stopped and started again over the same data.
 
     ``with`` does not start it, but stops it in the end.
@@ -51,9 +52,9 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What to run."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Run the server and wait until it listens."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from sensor.errors import OutputError
-from sensor.output import failures_of_standard_output, standard_output
+from sensor.output import Lines
 from sensor.sinks.columns import present
 from sensor.window import Column, Report, Table
 
@@ -20,48 +17,19 @@ class JsonLinesSink:
     name = "json"
 
     def __init__(self, path: str | Path) -> None:
-        self._to_stdout = str(path) == "-"
-        self._where = "standard output" if self._to_stdout else str(path)
-        self._file: IO[bytes] | None = None
+        self._lines = Lines(str(path))
 
     def open(self) -> None:
         """Create the file."""
-        try:
-            self._file = standard_output().buffer if self._to_stdout else open(self._where, "wb")  # noqa: SIM115 - until close
-        except OSError as error:
-            raise self._error(error) from None
+        self._lines.open()
 
     def write(self, report: Report) -> None:
         """Write every point of the window."""
-        if self._file is None:
-            raise OutputError(f"{self._where}: closed after an earlier failure")
-        lines = "".join(_lines(report)).encode()
-        if self._to_stdout:
-            with failures_of_standard_output():
-                self._file.write(lines)
-                self._file.flush()
-            return
-        try:
-            self._file.write(lines)
-            self._file.flush()
-        except OSError as error:
-            self._abandon(self._file)
-            raise self._error(error) from None
+        self._lines.write(_lines(report))
 
     def close(self) -> None:
         """Close the file; standard output stays open for others."""
-        file, self._file = self._file, None
-        if file is not None and not self._to_stdout:
-            file.close()
-
-    def _abandon(self, file: IO[bytes]) -> None:
-        """Get rid of what the buffer still holds, or it would fail once more when the interpreter exits."""
-        self._file = None
-        with contextlib.suppress(OSError):
-            file.close()
-
-    def _error(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._where}: cannot write: {error.strerror}; make room or choose another place")
+        self._lines.close()
 
 
 def _lines(report: Report) -> Iterator[str]:
