@@ -103,7 +103,11 @@ def demo() -> str:
 def exit_statuses() -> str:
     """Every status that the program ends with."""
     failures = [(str(failure.exit_status), failure.summary) for failure in FAILURES]
-    ends = [("0", "done"), *failures, (str(INTERRUPTED), "interrupted by Ctrl-C or SIGTERM; `capture` ends so with 0")]
+    ends = [
+        ("0", "done"),
+        *failures,
+        (str(INTERRUPTED), "interrupted by Ctrl-C, `read` also by SIGTERM; `capture` ends so with 0"),
+    ]
     return table(["status", "meaning"], ends)
 
 

@@ -150,7 +150,7 @@ class _Capture:
     def _damaged(self, how: str) -> None:
         counted = "everything before that was counted"
         if self._stream:
-            counted = f"up to {STREAM_BATCH} packets before that were not counted; read it from a file to have them all"
+            counted = f"fewer than {STREAM_BATCH} packets before that were not counted; a file would have them all"
         self.damage = DamagedInputError(f"{self._path}: {how}; {counted}")
 
     def _open(self) -> Any:

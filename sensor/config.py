@@ -145,8 +145,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("idle_timeout", "A flow that is silent for so long has ended.", parse_duration, "60s", "DURATION"),
     Option("tcp_idle_timeout", "The same for an established TCP connection.", parse_duration, "5m", "DURATION"),
     Option("active_timeout", "A longer flow is reported in parts in --flows.", parse_duration, "30m", "DURATION"),
-    Option("duplicate_horizon", "A copy of a packet within this time is a mirror duplicate.", parse_duration, "10ms",
-           "DURATION"),
+    Option("duplicate_horizon", "A copy of a packet within this time, at most, is a mirror duplicate.", parse_duration,
+           "10ms", "DURATION"),
     Option("keep_duplicates", "Count mirror duplicates like any packet.", flag=True),
     Option("no_vlan_key", "Do not tell flows apart by VLAN: for mirrors that see both sides of a router.", flag=True),
     Option("monitored", "Prefix whose addresses are VMs; others are 'external'. Repeatable. "

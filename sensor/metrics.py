@@ -61,10 +61,11 @@ DIRECTION: tuple[Metric, ...] = (
            record="keepalives"),
     Metric("window_probes", "packets", "Probes of a closed window (RFC 9293 section 3.8.6.1).", needs="tcp_sent",
            record="window_probes"),
-    Metric("unknown_causes", "segments", "Old segments whose cause could not be told: too many holes at a time, or "
-           "far out of the window.", needs="tcp_sent", record="unknown_causes"),
+    Metric("unknown_causes", "segments", "Segments whose cause could not be told: from before the tap saw the "
+           "direction, behind too many holes, late though delivered, or far out of the window.",
+           needs="tcp_sent", record="unknown_causes"),
     Metric("unsure", "true or false", "The tap lost track of the sequence numbers for a while (fragments, too many "
-           "holes at a time): the causes above are at least so many.", needs="tcp_sent"),
+           "holes at a time, a jump): the causes above are at least so many.", needs="tcp_sent"),
     Metric("loss_ratio", "ratio", "(retransmissions - spurious + upstream_losses) / (data_packets + "
            "upstream_losses).", "ratio", "samples"),
     Metric("rtt_count", "samples", "RTT samples: data to the ACK of exactly its end, with Karn's rule.",
@@ -77,8 +78,8 @@ DIRECTION: tuple[Metric, ...] = (
 
 FLOW: tuple[Metric, ...] = (
     Metric("handshake_server_us", "us", "SYN to SYN-ACK at the tap; null when the SYN was resent.", "mean", "samples"),
-    Metric("handshake_client_us", "us", "SYN-ACK to ACK at the tap; null when the SYN-ACK was resent.", "mean",
-           "samples"),
+    Metric("handshake_client_us", "us", "SYN-ACK to the ACK that answers it at the tap; null when the SYN-ACK was "
+           "resent, or that ACK was not seen.", "mean", "samples"),
     Metric("response_time_count", "samples", "Answers to requests; null also unless both directions were seen.",
            needs="payload"),
     Metric("response_time_avg_us", "us", "Last byte of a request to first byte of its answer: mean.", "mean",
@@ -93,7 +94,7 @@ VM_TRAFFIC: tuple[Metric, ...] = (
     Metric("throughput_bps", "bit/s", "bytes x 8 / length of the window.", "rate"),
     Metric("flows", "flows", "Flows with traffic between the two in this window, either way.", "count"),
     Metric("new_flows", "flows", "Of those, begun in this window.", "count"),
-    Metric("handshake_us", "us", "Mean of both halves of the handshakes completed in this window.", "mean",
+    Metric("handshake_us", "us", "Mean of whole handshakes, both halves, completed in this window.", "mean",
            "samples"),
     Metric("rtt_min_us", "us", "Shortest RTT tap -> dst_vm -> tap: the base, the service part of the latency.",
            "min", "samples"),

@@ -33,8 +33,8 @@ class Snapshot:
     """One window as the flow table left it.
 
     ``records`` has dtype ``native.RECORD``, one row per active flow and possibly one overflow row; ``bins`` has dtype
-    ``native.BIN``. ``revision`` counts how often this window has been opened before (a clock that stepped back); it
-    is added to the points' timestamp, in ns, so that no point overwrites another.
+    ``native.BIN``. ``revision`` is 0 until time has stepped back, and then a number that no window of this start
+    has had before; it is added to the points' timestamp, in ns, so that no point overwrites another.
     """
 
     start_ns: int

@@ -198,7 +198,14 @@ def test_help_says_what_the_page_says(command: str) -> None:
 
 def make_targets() -> set[str]:
     """What `make help` lists."""
-    done = subprocess.run([need_tool("make"), "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [need_tool("make"), "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     return {line.split()[1] for line in done.stdout.splitlines()}
 
 

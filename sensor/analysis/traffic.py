@@ -30,10 +30,13 @@ def vm_traffic(snapshot: Snapshot, parties: Parties, sensor: str) -> Table:
 
 def _has_news(columns: dict[str, Column]) -> Mask:
     """Groups in which anything was counted or measured; a late ACK or copy brings news of a window before."""
-    news = np.isfinite(columns["rtt_min_us"].values)
+    news = np.zeros(len(columns["bytes"].values), bool)
     for metric in VM_TRAFFIC:
+        values = columns[metric.name].values
         if metric.record:
-            news |= columns[metric.name].values > 0
+            news |= values > 0
+        elif metric.needs == "samples":
+            news |= np.isfinite(values)
     return news
 
 
