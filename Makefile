@@ -17,7 +17,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test test-slow ctest asan lint bench golden docs venv clean
+.PHONY: help demo test ctest asan lint bench golden docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +31,8 @@ demo: $(VENV)/installed ## set up, measure a bundled capture and print the summa
 	@echo "  $(BIN)/vmsensor read FILE.pcap"
 	@echo "  $(BIN)/vmsensor interfaces"
 
-test: ctest $(VENV)/installed ## set up and run all tests but the slow ones, C tests included
-	@$(BIN)/pytest -q -m "not slow"
-
-test-slow: $(VENV)/installed ## the tests that take long: packaging, live captures, servers
-	@$(BIN)/pytest -q -m slow
+test: ctest $(VENV)/installed ## set up and run all tests, C tests included
+	@$(BIN)/pytest -q
 
 ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 	@for test in $^; do $$test || exit 1; done

@@ -87,19 +87,12 @@ static uint32_t microseconds(int64_t ns)
     return (uint32_t)(ns / 1000);
 }
 
-/* Without an IP identification packets that follow each other may look the same; but both sightings of a packet that
-   was not routed in between are close to each other. */
-static int32_t horizon_us(const struct duplicates *d, const struct packet *p, const struct sighting *s)
-{
-    return p->ip_id || s->ttl != p->ttl ? d->horizon_us : d->horizon_us / 8;
-}
-
 const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
     const struct sighting *set = set_of(d, print);
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
-        int32_t age = (int32_t)(microseconds(p->ts_ns) - set[i].ts_us), horizon = horizon_us(d, p, &set[i]);
-        if (set[i].print == kept(print) && age <= horizon && age >= -horizon)
+        int32_t age = (int32_t)(microseconds(p->ts_ns) - set[i].ts_us);
+        if (set[i].print == kept(print) && age <= d->horizon_us && age >= -d->horizon_us)
             return &set[i];
     }
     return NULL;

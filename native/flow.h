@@ -42,7 +42,7 @@ enum flow_kind {
     KINDS
 };
 
-/* What tcp.c knows of one direction's sequence space. */
+/* What is known of one direction's sequence space, and of its IP identifications. */
 struct tcp_half {
     uint32_t next;                  /* end of the highest sequence number seen */
     uint32_t acked;                 /* highest acknowledgment that the peer has sent */
@@ -56,6 +56,8 @@ struct tcp_half {
     uint16_t mss;                   /* that this side announced: the other's largest payload */
     uint16_t flags;                 /* HALF_ */
     uint16_t duplicate_acks;        /* since the other side's ACK last moved on */
+    uint16_t last_ip_id;            /* of the last packet, whatever its protocol */
+    uint16_t zero;
 };
 
 enum {
@@ -68,7 +70,8 @@ enum {
     HALF_DATA = 64,                 /* has sent payload */
     HALF_FIN = 128,
     HALF_ZERO_WINDOW = 256,
-    HALF_PROBED = 512               /* a byte was sent into a closed window */
+    HALF_PROBED = 512,              /* a byte was sent into a closed window */
+    HALF_IDS_REPEAT = 1024          /* its IP identifications do not tell packets apart */
 };
 
 /* Ordered by cache line: what every packet touches comes first. */
@@ -238,6 +241,12 @@ bool flow_finished_room(const struct vms_table *t, uint32_t count);
 
 /* role.c: tells client from server by the ports when no handshake was seen. */
 void role_guess(struct flow *f, const struct packet *p, int direction);
+
+/* copy.c: true when the packet has been counted before; the copy is noted in the flow that did. */
+bool copy_counted(struct vms_table *t, const struct packet *p, const struct place *place);
+
+/* Some senders and offloads give all packets one identification. */
+void copy_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 
 /* scoreboard.c */
 uint32_t board_size(void);

@@ -48,47 +48,6 @@ static void count_overflow(struct vms_table *t, const struct packet *p)
     t->overflow.payload_bytes += p->payload_bytes;
 }
 
-/* Seen with the same TTL in two domains: from one VNI to another a packet has to be routed, from one VLAN to another it
-   may be bridged (or the mirror's own tag differs), but then keeps its MAC. Otherwise they are two tenants' packets. */
-static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, const struct place *place)
-{
-    const struct flow_key *a = &f->key, *b = &place->key;
-    if (a->flags & b->flags & KEY_HAS_VNI && a->vni != b->vni)
-        return false;
-    if (!a->vlan[0] || !b->vlan[0] || memcmp(a->vlan, b->vlan, sizeof a->vlan) == 0)
-        return true;
-    return !p->src_mac || memcmp(f->mac[place->direction], p->src_mac, 6) == 0;
-}
-
-/* Without an IP identification a fast retransmit looks like its original: what tells is that duplicate ACKs have asked
-   for it, and that there was time for them to come. */
-static bool can_be_resend(const struct flow *f, const struct packet *p, const struct place *place,
-                          const struct sighting *first)
-{
-    return !p->ip_id && p->has_tcp && f->tcp[place->direction].duplicate_acks &&
-           duplicate_age_ns(first, p) >= tcp_earliest_resend_ns(f);
-}
-
-/* True when the packet has been counted before; notes the copy in the flow that did. */
-static bool count_duplicate(struct vms_table *t, const struct packet *p, const struct place *place)
-{
-    const struct sighting *first = duplicate_find(&t->duplicates, place->print, p);
-    if (!first)
-        return false;
-    struct flow *f = first->slot ? flow_at(t, first->slot) : NULL;
-    if (!f || (uint32_t)f->id != first->flow_id) {      /* no flow counted it, or one that is gone */
-        t->overflow.mirror_duplicates++;
-        return true;
-    }
-    if (!flow_has_endpoints(f, place))
-        return false;
-    if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_resend(f, p, place, first)))
-        return false;
-    window_list(t, f, first->slot);
-    f->delta[place->direction].mirror_duplicates++;
-    return true;
-}
-
 static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, const struct place *place)
 {
     int direction = place->direction;
@@ -101,6 +60,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
         return VMS_FATE_OVERFLOW;
     }
     struct flow *f = flow_at(t, slot);
+    copy_learn_id(&f->tcp[direction], p, !(f->flags & (direction ? FLOW_SEEN_1 : FLOW_SEEN_0)));
     count_sender(t, f, direction, p);
     if (p->tunnel)
         note_tunnel(t, f, direction, p);
@@ -113,7 +73,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
 
 static enum vms_fate count_once(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    if (t->duplicates.sets && count_duplicate(t, p, place))
+    if (t->duplicates.sets && copy_counted(t, p, place))
         return VMS_FATE_MIRROR_DUPLICATE;
     return count_packet(t, p, place);
 }

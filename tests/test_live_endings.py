@@ -14,8 +14,6 @@ from tests.live import Sensor
 from tests.needs import need_tool
 from tests.transfers import transfers
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:

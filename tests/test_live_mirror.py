@@ -20,8 +20,6 @@ from tests.live import Ended, Influx, Sensor
 from tests.needs import need_tool
 from tests.transfers import THINK_SECONDS, Transfer, transfers
 
-pytestmark = pytest.mark.slow
-
 SECOND = 1_000_000_000
 IPERF_BYTES = 20 << 20
 IPERF_COOKIE = 37  # what iperf3 sends first on every connection to name the test

@@ -23,8 +23,6 @@ import pytest
 import sensor
 from tests.needs import ROOT, missing
 
-pytestmark = pytest.mark.slow
-
 SETUPTOOLS = (77, 0)
 NOT_SOURCES = shutil.ignore_patterns(
     ".*", "build", "dist", "demo-data", "vmsensor-data", "*.egg-info", "*.so", "__pycache__"
