@@ -15,14 +15,13 @@ struct pass {
     uint8_t ttl, mac;
     uint32_t vni;
     uint16_t ip_id, outer_id;
-    uint32_t seq;
     bool ipv6;
 };
 
-static void feed_pass(struct tap *tap, int64_t at_ns, struct pass how)
+static void feed_segment(struct tap *tap, int64_t at_ns, struct pass how, uint32_t seq)
 {
     struct frame f = frame_payload(50);
-    put_tcp(&f, (struct tcp_fields){.sport = 40000, .dport = 80, .seq = 1000 + how.seq, .ack = 1, .flags = A, .window = 100});
+    put_tcp(&f, (struct tcp_fields){.sport = 40000, .dport = 80, .seq = seq, .ack = 1, .flags = A, .window = 100});
     if (how.ipv6) {
         put_ipv6(&f, 1, 2)[7] = how.ttl;
     } else {
@@ -42,15 +41,21 @@ static void feed_pass(struct tap *tap, int64_t at_ns, struct pass how)
     tap_feed(tap, at_ns, &f);
 }
 
+static void feed_pass(struct tap *tap, int64_t at_ns, struct pass how)
+{
+    feed_segment(tap, at_ns, how, 1000);
+}
+
 /* A sender that gives all packets one identification: the identification tells no two of them apart. */
 static void one_identification_for_all(void)
 {
     struct tap tap = tap_with_horizon(10 * MS);
+    const struct pass how = {.ttl = 64, .ip_id = 1};
     for (uint32_t i = 0; i < 4; i++)
-        feed_pass(&tap, AT + i * MS, (struct pass){.ttl = 64, .ip_id = 1, .seq = i * 50});
-    feed_pass(&tap, AT + 8 * MS, (struct pass){.ttl = 64, .ip_id = 1, .seq = 150});
+        feed_segment(&tap, AT + i * MS, how, i * 50);
+    feed_segment(&tap, AT + 8 * MS, how, 150);
     CHECK_EQUAL(tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE), 0);
-    feed_pass(&tap, AT + 8 * MS + 1000, (struct pass){.ttl = 64, .ip_id = 1, .seq = 150});
+    feed_segment(&tap, AT + 8 * MS + 1000, how, 150);
     CHECK_EQUAL(tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE), 1);
     tap_close(&tap);
 }
