@@ -161,6 +161,7 @@ static void cut_long_flow(struct vms_table *t, struct flow *f)
     f->totals = 0;
     f->start_ns = f->last_ns;
     f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;
+    f->tcp[0].resends_pending = f->tcp[1].resends_pending = 0;      /* a verdict now would excuse a loss of the next part */
 }
 
 uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capacity)

@@ -81,6 +81,28 @@ static void spurious_once(void)
     tap_close(&tap);
 }
 
+/* A verdict that comes after the active timeout has cut the record excuses nothing in the next one. */
+static void verdict_after_a_cut(void)
+{
+    vms_options_t options = tap_options();
+    options.active_timeout_ns = SECOND;
+    options.window_ns = SECOND;
+    struct tap tap = tap_with(options);
+    shake_hands(&tap, AT, ISN);
+    data(&tap, 20, 0);
+    data(&tap, 900, 100);
+    data(&tap, 1600, 100);
+    tap_roll(&tap);
+    tap_roll(&tap);
+    sack(&tap, 2600, 200, 100, 200);
+    tap_finish(&tap);
+    CHECK_EQUAL(tap.finished_count, 2);
+    CHECK_EQUAL(tap.finished[0].end_reason, VMS_END_ACTIVE);
+    CHECK_EQUAL(tap.finished[0].c2s.retransmissions, 1);
+    CHECK_EQUAL(tap.finished[1].c2s.spurious, 0);
+    tap_close(&tap);
+}
+
 /* A hole that is filled sooner than a resend could come, 7/8 of the path's 10 ms, was reordering: no loss. */
 static void hole_filled_early(void)
 {
@@ -230,6 +252,7 @@ int main(void)
     spurious_by_dsack();
     sack_is_no_dsack();
     spurious_once();
+    verdict_after_a_cut();
     hole_filled_early();
     hole_filled_late();
     hole_filled_in_the_middle();
