@@ -119,10 +119,9 @@ class Worker:
 
     def _revision(self, start_ns: int) -> int:
         """A number that no window of this start has had: 0 while time goes on, then how often it has stepped back."""
-        if start_ns <= self._newest_start:
-            self._steps_back += start_ns < self._last_start or start_ns == self._last_start
-        self._last_start, newest = start_ns, start_ns > self._newest_start
-        self._newest_start = max(self._newest_start, start_ns)
+        self._steps_back += start_ns <= self._last_start
+        newest = start_ns > self._newest_start
+        self._last_start, self._newest_start = start_ns, max(self._newest_start, start_ns)
         return 0 if newest else self._steps_back
 
     def _counters(self) -> Counters:
