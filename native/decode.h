@@ -9,6 +9,11 @@
 #define DECODE_DEPTH_MAX 8          /* IP headers inside one another */
 #define DECODE_SHIM_MAX 16          /* tags, labels and extension headers in a row */
 
+enum transport {                    /* IANA protocol numbers */
+    TRANSPORT_ICMP = 1, TRANSPORT_IPIP = 4, TRANSPORT_TCP = 6, TRANSPORT_UDP = 17, TRANSPORT_IPV6 = 41,
+    TRANSPORT_GRE = 47, TRANSPORT_ICMP6 = 58, TRANSPORT_SCTP = 132
+};
+
 enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16 };
 
 struct packet {

@@ -49,9 +49,9 @@ static size_t compared(const struct packet *p)
 {
     size_t captured = cursor_left(&p->transport), wanted = COMPARED_OTHER;
     switch (p->protocol) {
-    case 6: wanted = COMPARED_TCP + p->tcp_options_size; break;
-    case 17: wanted = COMPARED_UDP; break;
-    case 1: case 58: wanted = COMPARED_ICMP; break;
+    case TRANSPORT_TCP: wanted = COMPARED_TCP + p->tcp_options_size; break;
+    case TRANSPORT_UDP: wanted = COMPARED_UDP; break;
+    case TRANSPORT_ICMP: case TRANSPORT_ICMP6: wanted = COMPARED_ICMP; break;
     }
     return captured < wanted ? captured : wanted;
 }

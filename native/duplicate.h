@@ -2,7 +2,7 @@
  * Mirror duplicates: the second sighting of a packet that the mirror copied at two places, perhaps before and after
  * routing. The same innermost packet within a short horizon: addresses, IP identification, length and the transport
  * header (ports, sequence numbers, flags, checksum) are equal; TTL, TOS, MAC, VLAN, VNI and everything outside may
- * differ, but see ingest.c on copies in two domains. A resend is no duplicate: it has a new IP identification or
+ * differ, but see copy.c on copies in two domains. A resend is no duplicate: it has a new IP identification or
  * timestamp, or comes later.
  */
 #ifndef VMS_DUPLICATE_H

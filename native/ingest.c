@@ -66,7 +66,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
         note_tunnel(t, f, direction, p);
     if (p->has_tcp)
         tcp_packet(t, f, direction, p);
-    else if (p->protocol == 17 && p->payload_bytes)
+    else if (p->protocol == TRANSPORT_UDP && p->payload_bytes)
         response_packet(t, f, direction, p->ts_ns);
     return VMS_FATE_FLOW;
 }

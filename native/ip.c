@@ -52,7 +52,7 @@ static enum vms_fate decode_fragment(struct decoder *d, struct cursor c, struct 
         if (fate != VMS_FATE_FLOW)
             return fate;
         if (p->depth != first.depth) {                  /* a tunnel: its later fragments belong to the outer flow */
-            const uint8_t *ports = first.protocol == 17 ? cursor_peek(&c, 4) : NULL;
+            const uint8_t *ports = first.protocol == TRANSPORT_UDP ? cursor_peek(&c, 4) : NULL;
             if ((first.has_ports = ports != NULL)) {
                 first.sport = be16(ports);
                 first.dport = be16(ports + 2);
@@ -63,7 +63,7 @@ static enum vms_fate decode_fragment(struct decoder *d, struct cursor c, struct 
     }
     if (!fragment_resolve(&d->fragments, p, f.id))
         d->counters->orphan_fragments++;
-    p->payload_bytes = p->protocol == 6 || p->protocol == 17 ? size : 0;
+    p->payload_bytes = p->protocol == TRANSPORT_TCP || p->protocol == TRANSPORT_UDP ? size : 0;
     return VMS_FATE_FLOW;
 }
 

@@ -35,7 +35,7 @@ void role_guess(struct flow *f, const struct packet *p, int direction)
 {
     f->client = (uint8_t)direction;
     f->role_source = VMS_ROLE_FIRST;
-    if (!p->has_ports || p->protocol == 1 || p->protocol == 58)
+    if (!p->has_ports || p->protocol == TRANSPORT_ICMP || p->protocol == TRANSPORT_ICMP6)
         return;
     int source = service_rank(p->sport), destination = service_rank(p->dport);
     if (source == destination)

@@ -2,11 +2,6 @@
 
 #include "decode.h"
 
-enum transport {
-    TRANSPORT_ICMP = 1, TRANSPORT_IPIP = 4, TRANSPORT_TCP = 6, TRANSPORT_UDP = 17, TRANSPORT_IPV6 = 41,
-    TRANSPORT_GRE = 47, TRANSPORT_ICMP6 = 58, TRANSPORT_SCTP = 132
-};
-
 static bool take_ports(struct cursor *c, struct packet *p)
 {
     const uint8_t *ports = cursor_peek(c, 4);

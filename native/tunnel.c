@@ -147,8 +147,8 @@ bool tunnel_over_ip(struct decoder *d, struct cursor payload, struct packet *p)
     static const struct tunnel ip4 = {.kind = VMS_TUNNEL_IPIP, .ethertype = TYPE_IPV4};
     static const struct tunnel ip6 = {.kind = VMS_TUNNEL_IPIP, .ethertype = TYPE_IPV6};
     switch (p->protocol) {
-    case 4: return enter(d, payload, p, &ip4);
-    case 41: return enter(d, payload, p, &ip6);
+    case TRANSPORT_IPIP: return enter(d, payload, p, &ip4);
+    case TRANSPORT_IPV6: return enter(d, payload, p, &ip6);
     default: return gre(d, payload, p);
     }
 }

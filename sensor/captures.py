@@ -157,10 +157,6 @@ class _Capture:
         name = self._name_for_libpcap()
         try:
             handle = pcapy.open_offline(name)
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{self._path}: pcapy-ng opens only names that are UTF-8; rename it, or pipe it in"
-            ) from None
         except pcapy.PcapError as error:
             if self._feeder:
                 self._feeder.close()

@@ -25,11 +25,11 @@ from sensor.stopping import Stop, stop_on_signals
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-def add_options(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command its rows of ``config.OPTIONS``."""
+def add_options(options: list[Option]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these rows of ``config.OPTIONS``."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options_of(command)):
+        for option in reversed(options):
             function = _click_option(option)(function)
         return function
 
@@ -59,7 +59,7 @@ def vmsensor() -> None:
 
 @vmsensor.command("capture")
 @click.argument("interface")
-@add_options("capture")
+@add_options(options_of("capture"))
 @config_option
 def capture_command(interface: str, config_file: Path | None, **given: Any) -> None:
     """Measure the traffic that INTERFACE receives, until Ctrl-C, SIGTERM, --duration or --packets."""
@@ -71,7 +71,7 @@ def capture_command(interface: str, config_file: Path | None, **given: Any) -> N
 
 @vmsensor.command("read")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@add_options("read")
+@add_options(options_of("read"))
 @config_option
 def read_command(files: tuple[str, ...], config_file: Path | None, **given: Any) -> None:
     """Measure capture files (pcap, pcapng, gzipped ones; - for standard input), in order of their first packets."""
@@ -104,15 +104,9 @@ def show_command(directory: Path, top: int) -> None:
         show(directory, top)
 
 
-def _influx_options(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed([option for option in OPTIONS if option.name.startswith("influx_")]):
-        function = _click_option(option)(function)
-    return function
-
-
 @vmsensor.command("push")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@_influx_options
+@add_options([option for option in OPTIONS if option.name.startswith("influx_")])
 @config_option
 def push_command(directory: Path, config_file: Path | None, **given: Any) -> None:
     """Send the windows kept in the store DIR to InfluxDB; those that it has already are not sent again."""

@@ -23,11 +23,11 @@ from sensor.interface import LiveSource, wall_clock_ns
 from sensor.runner import Pipeline, make_table, totals_line
 from sensor.sinks.queue import QueuedSink
 from sensor.stopping import stop_on_signals
-from sensor.window import Counters, Snapshot
+from sensor.window import Snapshot
 from sensor.worker import Message, Worker, deadline
 
 WAITING_MESSAGES = 64
-"""Messages that a worker keeps while the supervisor is busy; further windows are dropped and counted."""
+"""Messages that a worker keeps while the supervisor is busy; further windows are dropped, and said."""
 
 WORKER_EXIT_SECONDS = 10.0
 
@@ -44,19 +44,17 @@ class Failed:
     error: SensorError
 
 
-def capture(settings: Settings, interface: str) -> Counters:
+def capture(settings: Settings, interface: str) -> None:
     """Capture until a signal, the duration or the packet count ends it; the last window is written."""
     with stop_on_signals() as stop, _WorkerProcess(settings, interface) as worker:
         worker.await_ready()
         with Pipeline(settings, interface, QueuedSink) as pipeline:
             stop.then(worker.stop)
             failure = _take_all(worker, pipeline)
-    totals = pipeline.totals or Counters()
-    print(totals_line(totals), file=sys.stderr)
+    print(totals_line(pipeline.totals), file=sys.stderr)
     if failure:
         raise failure
     pipeline.raise_failure()
-    return totals
 
 
 def _take_all(worker: _WorkerProcess, pipeline: Pipeline) -> SensorError | None:

@@ -96,7 +96,7 @@ class Pipeline:
     """
 
     def __init__(self, settings: Settings, interface: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
-        self.totals: Counters | None = None
+        self.totals = Counters()
         self._reporter = Reporter(settings.sensor_name, interface, settings.monitored)
         self._sinks = [wrap(sink) for sink in make_sinks(settings)]
         self._flows = FlowWriter(settings.flows, settings.monitored) if settings.flows else None
@@ -166,8 +166,8 @@ class Pipeline:
                 self._failures.append(failure)
 
 
-def read_files(settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop) -> Counters:
-    """``vmsensor read``: capture files through the worker, in this process. Returns the run's counters.
+def read_files(settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop) -> None:
+    """``vmsensor read``: capture files through the worker, in this process.
 
     Raises the first failure of a sink, else the damage of a file, when everything else has been reported.
     """
@@ -181,11 +181,10 @@ def read_files(settings: Settings, paths: list[str], progress: Callable[[int], N
         source.open(table)
         with Pipeline(settings, ",".join(ordered) if len(ordered) == 1 else f"{len(ordered)} files") as pipeline:
             Worker(source, table, pipeline.take, stop).run()
-    print(totals_line(pipeline.totals or Counters()), file=sys.stderr)
+    print(totals_line(pipeline.totals), file=sys.stderr)
     pipeline.raise_failure()
     if source.damage:
         raise source.damage
-    return pipeline.totals or Counters()
 
 
 def totals_line(counters: Counters) -> str:
