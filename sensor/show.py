@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,18 +31,31 @@ def summarise(directory: Path) -> tuple[Summary, list[str]]:
     A window that was written more than once (a file read twice) counts as InfluxDB would keep it: of the points with
     the same series and time the last one.
     """
-    blocks: dict[tuple[int, int], list[Block]] = defaultdict(list)
+    # Once to know how often each window stands there, so that the second time only repeated ones have to be held.
+    awaited = Counter(_window(block) for block in read_blocks(directory) if not block.damage)
+    held: dict[tuple[int, int], list[Block]] = defaultdict(list)
     damaged = []
+    summary = Summary()
     for block in read_blocks(directory):
         if block.damage:
             damaged.append(block.damage)
-        else:
-            blocks[block.start_ns, block.end_ns].append(block)
-    summary = Summary()
-    for (start_ns, end_ns), same in sorted(blocks.items(), key=lambda item: item[0]):
-        points = {(p.measurement, tuple(p.tags.items()), p.time_ns): p for block in same for p in decode(block.data)}
-        summary.add_report(Report(start_ns, end_ns, start_ns, tables_of(points.values())))
+            continue
+        window = _window(block)
+        held[window].append(block)
+        awaited[window] -= 1
+        if awaited[window] <= 0:
+            summary.add_report(_report(held.pop(window)))
     return summary, damaged
+
+
+def _window(block: Block) -> tuple[int, int]:
+    return block.start_ns, block.end_ns
+
+
+def _report(same: list[Block]) -> Report:
+    """What the blocks of one window hold."""
+    points = {(p.measurement, tuple(p.tags.items()), p.time_ns): p for block in same for p in decode(block.data)}
+    return Report(*_window(same[0]), same[0].start_ns, tables_of(points.values()))
 
 
 def tables_of(points: Iterable[Point]) -> list[Table]:
