@@ -30,20 +30,13 @@ static bool can_be_another(const struct vms_table *t, const struct flow *f, cons
            (p->has_tcp && half->duplicate_acks && age_ns >= tcp_earliest_resend_ns(f));
 }
 
-void copy_learn_id(struct tcp_half *half, const struct packet *p, bool first)
-{
-    if (!first && !p->fragmented && p->ip_id == half->last_ip_id)
-        half->flags |= HALF_IDS_REPEAT;
-    half->last_ip_id = (uint16_t)p->ip_id;
-}
-
 bool copy_counted(struct vms_table *t, const struct packet *p, const struct place *place)
 {
     const struct sighting *first = duplicate_find(&t->duplicates, place->print, p);
     if (!first)
         return false;
     struct flow *f = first->slot ? flow_at(t, first->slot) : NULL;
-    if (!f || (uint32_t)f->id != first->flow_id) {      /* no flow counted it, or one that is gone */
+    if (!f || !f->id || sighting_id(f->id) != first->flow_id) {      /* no flow counted it, or one that is gone */
         t->overflow.mirror_duplicates++;
         return true;
     }
@@ -53,5 +46,6 @@ bool copy_counted(struct vms_table *t, const struct packet *p, const struct plac
         return false;
     window_list(t, f, first->slot);
     f->delta[place->direction].mirror_duplicates++;
+    transit_note(t, f, place->direction, duplicate_age_ns(first, p));
     return true;
 }

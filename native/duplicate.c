@@ -11,7 +11,7 @@ enum { COMPARED_TCP = 20, COMPARED_UDP = 32, COMPARED_ICMP = 64, COMPARED_OTHER 
 int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns)
 {
     memcpy(d->secret, secret, sizeof d->secret);
-    d->horizon_us = (int32_t)((horizon_ns < DUPLICATE_HORIZON_MOST_NS ? horizon_ns : DUPLICATE_HORIZON_MOST_NS) / 1000);
+    d->horizon_ns = horizon_ns < DUPLICATE_HORIZON_MOST_NS ? horizon_ns : DUPLICATE_HORIZON_MOST_NS;
     d->sets = horizon_ns ? aligned_alloc(CACHE_LINE, DUPLICATE_SETS * sizeof *d->sets) : NULL;
     if (d->sets)
         memset(d->sets, 0, DUPLICATE_SETS * sizeof *d->sets);
@@ -79,36 +79,37 @@ void duplicate_prefetch(const struct duplicates *d, uint64_t print)
 /* The part that a sighting keeps; the set holds the rest. */
 static uint32_t kept(uint64_t print)
 {
-    return (uint32_t)(print >> 40) | 1;
+    return (uint32_t)(print >> 40) | 1;             /* 24 bits */
 }
 
-static uint32_t microseconds(int64_t ns)
+int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
 {
-    return (uint32_t)(ns / 1000);
+    const int unused = 64 - 40;                         /* bits of a time that a sighting does not keep */
+    return (int64_t)(((uint64_t)p->ts_ns - first->ts_ns) << unused) >> unused;
 }
 
 const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
     const struct sighting *set = set_of(d, print);
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
-        int32_t age = (int32_t)(microseconds(p->ts_ns) - set[i].ts_us);
-        if (set[i].print == kept(print) && age <= d->horizon_us && age >= -d->horizon_us)
+        if (set[i].print != kept(print))
+            continue;
+        int64_t age_ns = duplicate_age_ns(&set[i], p);
+        if (age_ns <= d->horizon_ns && age_ns >= -d->horizon_ns)
             return &set[i];
     }
     return NULL;
 }
 
-int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
-{
-    return (int64_t)(int32_t)(microseconds(p->ts_ns) - first->ts_us) * 1000;
-}
-
 void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
 {
     struct sighting *set = set_of(d, print), *oldest = &set[0];
-    uint32_t now = microseconds(p->ts_ns);
     for (int i = 1; i < DUPLICATE_WAYS; i++)
-        if (!set[i].print || now - set[i].ts_us > now - oldest->ts_us)
+        if (!set[i].print || duplicate_age_ns(&set[i], p) > duplicate_age_ns(oldest, p))
             oldest = &set[i];
-    *oldest = (struct sighting){now, kept(print) & 0xffffff, p->ttl, slot, (uint32_t)flow_id};
+    oldest->ts_ns = (uint64_t)p->ts_ns & 0xffffffffff;
+    oldest->print = kept(print);
+    oldest->slot = slot;
+    oldest->flow_id = sighting_id(flow_id);
+    oldest->ttl = p->ttl;
 }

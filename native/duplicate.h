@@ -12,20 +12,27 @@
 
 #define DUPLICATE_SETS 16384u       /* of four: 65,536 packets, at 10 ms a rate of 6.5 million packets/s */
 #define DUPLICATE_WAYS 4
-#define DUPLICATE_HORIZON_MOST_NS 1000000000000LL
+#define DUPLICATE_HORIZON_MOST_NS 500000000000LL
 
 /* Four of them fill a cache line. */
 struct sighting {
-    uint32_t ts_us;                 /* modulo 2^32: differences within half an hour are right */
-    uint32_t print : 24;            /* odd; 0: unused */
-    uint32_t ttl : 8;
+    uint64_t ts_ns : 40;            /* modulo 2^40: differences within nine minutes are right */
+    uint64_t print : 24;            /* odd; 0: unused */
     uint32_t slot;                  /* of the flow that counted it; 0 for the overflow entry */
-    uint32_t flow_id;               /* its lower half, to know when the slot was given to another flow */
+    uint32_t flow_id : 24;          /* its lower part, to know when the slot was given to another flow */
+    uint32_t ttl : 8;
 };
+_Static_assert(sizeof(struct sighting) == 16, "four a cache line");
+
+/* The part of a flow's number that a sighting keeps. */
+static inline uint32_t sighting_id(uint64_t flow_id)
+{
+    return (uint32_t)flow_id & 0xffffff;
+}
 
 struct duplicates {
     uint64_t secret[2];
-    int32_t horizon_us;
+    int64_t horizon_ns;
     struct sighting (*sets)[DUPLICATE_WAYS];        /* NULL: duplicates are counted like any packet */
 };
 
@@ -40,7 +47,7 @@ void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 /* The earlier sighting of this packet, or NULL. */
 const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p);
 
-/* How long after the first sighting the packet comes, to the microsecond. */
+/* How long after the first sighting the packet comes; negative if its timestamp is the earlier one. */
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p);
 
 /* Remembers a packet that was counted; the oldest of its set gives way. */

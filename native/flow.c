@@ -158,6 +158,7 @@ void flow_bury(struct vms_table *t, uint32_t slot)
         pool_give(&t->tunnels, f->tunnel);
     if (f->totals)
         pool_give(&t->totals, f->totals);
+    transit_release(t, f);
     f->id = 0;                      /* no sighting may take it for alive */
     pool_give(&t->flows, slot);
 }

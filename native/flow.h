@@ -42,36 +42,53 @@ enum flow_kind {
     KINDS
 };
 
+/* What a SYN said of window scaling (RFC 7323): SCALE_0 and above are the shift. */
+enum { SCALE_UNKNOWN, SCALE_NONE, SCALE_0 };
+
+/* What a packet carries that tells when it was sent: see order.c. */
+struct sent_mark {
+    uint32_t ts_val;
+    uint16_t ip_id;
+    bool known;
+    bool timed;
+};
+
 /* What is known of one direction's sequence space, and of its IP identifications. */
 struct tcp_half {
     uint32_t next;                  /* end of the highest sequence number seen */
     uint32_t acked;                 /* highest acknowledgment that the peer has sent */
+    uint32_t edge;                  /* right edge of the window that the peer offers */
     uint32_t blind_below;           /* holes below this were forgotten: no cause can be told there */
     uint32_t board;                 /* scoreboard handle, 0 if none */
     uint32_t base_rtt_us;           /* lowest RTT ever, 0 if none */
     uint32_t stray;                 /* end of a segment far out of the window: the next may show that it was true */
-    uint32_t resend_start;          /* bytes last resent, which a DSACK may still name spurious */
-    uint32_t resend_end;
-    uint16_t resends_pending;       /* segments in them */
+    uint32_t stray_ack;             /* the same of an acknowledgment by the peer */
+    uint32_t sent_us;               /* when the stream last advanced; modulo 2^32 */
+    uint16_t stray_length;
     uint16_t mss;                   /* that this side announced: the other's largest payload */
     uint16_t flags;                 /* HALF_ */
-    uint16_t duplicate_acks;        /* since the other side's ACK last moved on */
-    uint16_t last_ip_id;            /* of the last packet, whatever its protocol */
-    uint16_t zero;
+    uint16_t last_ip_id;            /* the highest, whatever its protocol */
+    uint8_t scale;                  /* SCALE_ */
+    uint8_t duplicate_acks;         /* since the other side's ACK last moved on */
+    uint8_t ids_in_order;           /* how many steps of its IP identifications were small and forward */
+    uint8_t zero;
 };
 
 enum {
     HALF_NEXT_KNOWN = 1,
     HALF_PROVISIONAL = 2,           /* next was learnt from a segment without data, which may have been a probe */
     HALF_ACKED_KNOWN = 4,
-    HALF_BLIND = 8,                 /* blind_below counts */
-    HALF_UNSURE = 16,
-    HALF_STRAY = 32,                /* stray counts */
-    HALF_DATA = 64,                 /* has sent payload */
-    HALF_FIN = 128,
-    HALF_ZERO_WINDOW = 256,
-    HALF_PROBED = 512,              /* a byte was sent into a closed window */
-    HALF_IDS_REPEAT = 1024          /* its IP identifications do not tell packets apart */
+    HALF_EDGE_KNOWN = 8,
+    HALF_BLIND = 16,                /* blind_below counts */
+    HALF_UNSURE = 32,
+    HALF_STRAY = 64,                /* stray counts */
+    HALF_STRAY_ACK = 128,
+    HALF_DATA = 256,                /* has sent payload */
+    HALF_LAST_ALONE = 512,          /* the last segment that advanced was a single byte */
+    HALF_FIN = 1024,
+    HALF_ZERO_WINDOW = 2048,
+    HALF_PROBED = 4096,             /* a byte was sent into a closed window */
+    HALF_IDS_REPEAT = 8192          /* its IP identifications do not tell packets apart */
 };
 
 /* Ordered by cache line: what every packet touches comes first. */
@@ -97,7 +114,7 @@ struct flow {
     uint32_t bins;                  /* histogram bins of this window: a list of chunks */
     uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
     uint32_t totals;                /* handle of struct totals, 0 if none yet */
-    uint32_t client_isn;            /* to know the same SYN again */
+    uint32_t transits;              /* handle of vms_transit_t[2], 0 if no copy was timed in this window */
 
     struct tcp_half tcp[2];         /* index: 0 if sent by the lower endpoint */
     vms_half_t delta[2];            /* since the window opened */
@@ -109,6 +126,7 @@ struct flow {
     uint64_t response_sum_ns;       /* since the window opened */
     uint64_t response_max_ns;
     uint32_t response_count;
+    uint32_t client_isn;            /* to know the same SYN again */
     uint8_t mac[2][6];              /* of the sender in each direction */
     uint16_t vlan[VMS_VLAN_MAX];
 };
@@ -142,6 +160,7 @@ struct tunnel_ends {
 /* A flow's life before the open window; kept only for vms_take_finished. */
 struct totals {
     vms_half_t half[2];
+    vms_transit_t transit[2];
     uint64_t response_sum_ns;
     uint64_t response_max_ns;
     uint32_t response_count;
@@ -164,6 +183,8 @@ struct vms_table {
     uint32_t bucket_mask;
     struct pool flows;
     struct pool boards;
+    struct pool holes;
+    struct pool transits;
     struct pool tunnels;
     struct pool totals;
     struct pool bins;
@@ -245,16 +266,24 @@ void role_guess(struct flow *f, const struct packet *p, int direction);
 /* copy.c: true when the packet has been counted before; the copy is noted in the flow that did. */
 bool copy_counted(struct vms_table *t, const struct packet *p, const struct place *place);
 
-/* Some senders and offloads give all packets one identification. */
-void copy_learn_id(struct tcp_half *half, const struct packet *p, bool first);
+/* transit.c: how long a packet took from where the mirror first saw it to where it saw it again. */
+void transit_note(struct vms_table *t, struct flow *f, int direction, int64_t ns);
+void transit_add(vms_transit_t *sum, const vms_transit_t *part);
+const vms_transit_t *transit_of(const struct vms_table *t, const struct flow *f, int direction);
+void transit_release(struct vms_table *t, struct flow *f);
+
+/* order.c: whether the sender counts its packets with the IP identification, and whether it gives all the same. */
+void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 
 /* scoreboard.c */
 uint32_t board_size(void);
+uint32_t board_hole_size(void);
 
 /* tcp.c */
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction);
 int64_t tcp_earliest_resend_ns(const struct flow *f);
+void tcp_forget_resends(struct vms_table *t, struct flow *f);
 void tcp_release(struct vms_table *t, struct flow *f);
 
 /* response.c: from the last byte of a request to the first byte of its answer. */

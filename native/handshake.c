@@ -56,8 +56,10 @@ static void handshake_syn_ack(struct flow *f, int direction, const struct packet
     if (f->state <= VMS_STATE_SYN_SENT)
         f->state = VMS_STATE_SYN_RECEIVED;
     f->handshake_server_ns = measured(f->syn_ns, p->ts_ns, f->flags & (FLOW_SYN_RESENT | FLOW_SIMULTANEOUS));
-    if (f->handshake_server_ns != VMS_ABSENT)
-        f->flags |= FLOW_HANDSHAKE_SERVER;
+    if (f->handshake_server_ns == VMS_ABSENT)
+        return;
+    f->flags |= FLOW_HANDSHAKE_SERVER;
+    rtt_note_base(&f->tcp[f->client], (uint64_t)f->handshake_server_ns);
 }
 
 /* Only the handshake's own ACK is a measurement: any later segment may have waited for its sender. */
@@ -70,16 +72,21 @@ static void handshake_ack(struct flow *f, const struct packet *p)
                !(f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
     f->state = VMS_STATE_ESTABLISHED;
     f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, !own);
-    if (f->handshake_client_ns != VMS_ABSENT)
-        f->flags |= FLOW_HANDSHAKE_CLIENT;
+    if (f->handshake_client_ns == VMS_ABSENT)
+        return;
+    f->flags |= FLOW_HANDSHAKE_CLIENT;
+    rtt_note_base(&f->tcp[!f->client], (uint64_t)f->handshake_client_ns);
 }
 
-static void learn_mss(struct tcp_half *self, const struct packet *p)
+/* The MSS, and the window's scale (RFC 7323 section 2.3: more than 14 counts as 14). */
+static void learn_options(struct tcp_half *self, const struct packet *p)
 {
     uint8_t size = 0;
     const uint8_t *mss = tcp_option(p, TCP_OPTION_MSS, &size);
     if (mss && size == 2)
         self->mss = be16(mss) < SMALLEST_MSS ? SMALLEST_MSS : be16(mss);
+    const uint8_t *scale = tcp_option(p, TCP_OPTION_WINDOW_SCALE, &size);
+    self->scale = (uint8_t)(!scale || size != 1 ? SCALE_NONE : SCALE_0 + (*scale < 14 ? *scale : 14));
 }
 
 static bool is_believable_reset(const struct tcp_half *self, const struct packet *p)
@@ -91,7 +98,7 @@ static bool is_believable_reset(const struct tcp_half *self, const struct packet
 void handshake_track(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     if (is_set(p, TCP_SYN) && !(f->tcp[direction].flags & HALF_NEXT_KNOWN))
-        learn_mss(&f->tcp[direction], p);
+        learn_options(&f->tcp[direction], p);
     if (is_set(p, TCP_RST)) {
         if (is_believable_reset(&f->tcp[direction], p))
             f->state = VMS_STATE_RESET;
@@ -104,14 +111,20 @@ void handshake_track(struct vms_table *t, struct flow *f, int direction, const s
     } else if (f->state == VMS_STATE_NONE || (f->state == VMS_STATE_SYN_SENT && direction == f->client)) {
         f->state = VMS_STATE_ESTABLISHED;               /* joined in the middle, or the answer is not mirrored */
     }
-    if (is_set(p, TCP_FIN) && !is_set(p, TCP_RST) && f->state != VMS_STATE_RESET) {
-        f->tcp[direction].flags |= HALF_FIN;
-        f->state = f->tcp[!direction].flags & HALF_FIN ? VMS_STATE_CLOSED : VMS_STATE_FIN_WAIT;
-    }
     if (f->state >= VMS_STATE_CLOSED)
         flow_set_kind(t, f, KIND_CLOSED);
     else if (f->state >= VMS_STATE_ESTABLISHED && f->kind == KIND_BOTH)
         flow_set_kind(t, f, KIND_ESTABLISHED);
+}
+
+void handshake_fin(struct vms_table *t, struct flow *f, int direction)
+{
+    if (f->state == VMS_STATE_RESET)
+        return;
+    f->tcp[direction].flags |= HALF_FIN;
+    f->state = f->tcp[!direction].flags & HALF_FIN ? VMS_STATE_CLOSED : VMS_STATE_FIN_WAIT;
+    if (f->state == VMS_STATE_CLOSED)
+        flow_set_kind(t, f, KIND_CLOSED);
 }
 
 bool handshake_is_stray(const struct flow *f, int direction, const struct packet *p)

@@ -1,16 +1,16 @@
 #include "tcp.h"
 
 #define ACKED_HOLE_LIFETIME_NS 1000000000LL    /* how late a copy of ACKed bytes may still pass the tap */
-
-static void remove_hole(struct scoreboard *b, int i)
-{
-    b->hole_count--;
-    memmove(&b->holes[i], &b->holes[i + 1], (size_t)(b->hole_count - i) * sizeof b->holes[0]);
-}
+#define RESEND_LIFETIME_NS 4000000000LL        /* how late a DSACK may still name a resend */
 
 uint32_t board_size(void)
 {
     return sizeof(struct scoreboard);
+}
+
+uint32_t board_hole_size(void)
+{
+    return sizeof(struct hole);
 }
 
 struct scoreboard *board_of(const struct vms_table *t, const struct tcp_half *half)
@@ -28,155 +28,250 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half)
         return NULL;
     }
     b = board_of(t, half);
-    b->hole_count = b->flight_count = 0;
+    memset(b, 0, offsetof(struct scoreboard, flight_ns));
     return b;
 }
 
-void board_tidy(struct vms_table *t, struct tcp_half *half)
+/* ---- holes: a list ---- */
+
+static struct hole *hole_at(const struct vms_table *t, uint32_t handle)
 {
-    struct scoreboard *b = board_of(t, half);
-    if (!b || b->flight_count)
-        return;
-    for (int i = b->hole_count - 1; i >= 0; i--)
-        if (b->holes[i].acked && b->holes[i].born_ns + ACKED_HOLE_LIFETIME_NS < t->now_ns)
-            remove_hole(b, i);
-    if (b->hole_count)
-        return;
-    pool_give(&t->boards, half->board);
-    half->board = 0;
+    return pool_at(&t->holes, handle);
 }
 
-/* ---- holes ---- */
-
-static bool insert_hole(struct scoreboard *b, int i, struct hole hole)
+/* Removes the hole behind `before` (0: the first one); returns the handle of the one that followed it. */
+static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t before)
 {
-    if (b->hole_count == BOARD_HOLES)
+    uint32_t handle = before ? hole_at(t, before)->next : b->first_hole;
+    const struct hole *hole = hole_at(t, handle);
+    uint32_t next = hole->next;
+    if (before)
+        hole_at(t, before)->next = next;
+    else
+        b->first_hole = next;
+    if (b->last_hole == handle)
+        b->last_hole = before;
+    b->hole_count--;
+    b->open_holes -= !hole->acked;
+    pool_give(&t->holes, handle);
+    return next;
+}
+
+/* Puts a hole behind `before` (0: first). False when there is no room. */
+static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, struct hole hole)
+{
+    uint32_t handle = b->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
+    if (!handle)
         return false;
-    memmove(&b->holes[i + 1], &b->holes[i], (size_t)(b->hole_count - i) * sizeof b->holes[0]);
-    b->holes[i] = hole;
+    uint32_t *link = before ? &hole_at(t, before)->next : &b->first_hole;
+    hole.next = *link;
+    *hole_at(t, handle) = hole;
+    *link = handle;
+    if (b->last_hole == before)
+        b->last_hole = handle;
     b->hole_count++;
+    b->open_holes += !hole.acked;
     return true;
 }
 
-bool board_open_hole(struct scoreboard *b, uint32_t start, uint32_t end, int64_t now_ns)
+/* Drops ACKed holes that were ACKed before `ns`. */
+static void settle(struct vms_table *t, struct scoreboard *b, int64_t ns)
 {
-    for (int i = 0; b->hole_count == BOARD_HOLES && i < BOARD_HOLES; i++)
-        if (b->holes[i].acked)                          /* settled long ago: the first to be forgotten */
-            remove_hole(b, i);
-    return insert_hole(b, b->hole_count, (struct hole){start, end, now_ns, false});
+    for (uint32_t before = 0, at = b->first_hole; at;) {
+        if (hole_at(t, at)->acked && hole_at(t, at)->born_ns < ns) {
+            at = remove_hole(t, b, before);
+        } else {
+            before = at;
+            at = hole_at(t, at)->next;
+        }
+    }
 }
 
-/* Cuts [start, end) out of hole i; returns the bytes cut. The remainder may be two holes. */
-static uint32_t cut_hole(struct scoreboard *b, int i, uint32_t start, uint32_t end)
+bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole)
 {
-    struct hole *hole = &b->holes[i], right = *hole;
+    if (b->hole_count == BOARD_HOLES)
+        settle(t, b, INT64_MAX);
+    return insert_hole(t, b, b->last_hole, hole);
+}
+
+/* Cuts [start, end), which overlaps it, out of the hole behind `before`; the remainder may be none, or two holes.
+   Sets `bytes` to what was cut, and returns the last of what is left of it, or `before`. */
+static uint32_t cut_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, uint32_t start, uint32_t end,
+                         uint32_t *bytes)
+{
+    uint32_t handle = before ? hole_at(t, before)->next : b->first_hole;
+    struct hole *hole = hole_at(t, handle), right = *hole;
     uint32_t from = seq_before(start, hole->start) ? hole->start : start;
     uint32_t to = seq_before(hole->end, end) ? hole->end : end;
     bool left_remains = seq_before(hole->start, from), right_remains = seq_before(to, hole->end);
-    if (left_remains && right_remains) {
-        right.start = to;
-        hole->end = from;
-        if (!insert_hole(b, i + 1, right))
-            hole->end = right.end;                      /* no room to split: the whole stays a hole */
-    } else if (left_remains) {
-        hole->end = from;
-    } else if (right_remains) {
-        hole->start = to;
-    } else {
-        remove_hole(b, i);
+    *bytes = to - from;
+    if (!left_remains && !right_remains) {
+        remove_hole(t, b, before);
+        return before;
     }
-    return to - from;
+    if (!left_remains) {
+        hole->start = to;
+    } else if (!right_remains) {
+        hole->end = from;
+    } else {
+        right.start = to;
+        if (!insert_hole(t, b, handle, right))
+            return handle;                              /* no room to split: the whole stays a hole */
+        hole->end = from;
+        return hole->next;
+    }
+    return handle;
 }
 
-enum fill board_fill(struct scoreboard *b, uint32_t start, uint32_t end, int64_t *born_ns, uint32_t *bytes)
+enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end, struct hole *met,
+                     uint32_t *bytes)
 {
     enum fill fill = FILL_NONE;
     *bytes = 0;
-    for (int i = 0; i < b->hole_count; i++) {
-        const struct hole *hole = &b->holes[i];
-        if (seq_at_most(hole->end, start) || seq_at_most(end, hole->start))
+    for (uint32_t before = 0, at = b->first_hole; at; at = before ? hole_at(t, before)->next : b->first_hole) {
+        const struct hole *hole = hole_at(t, at);
+        if (seq_at_most(end, hole->start))
+            break;
+        if (seq_at_most(hole->end, start)) {
+            before = at;
             continue;
+        }
         if (fill == FILL_NONE) {
             fill = hole->acked ? FILL_ACKED : FILL_OPEN;
-            *born_ns = hole->born_ns;
+            *met = *hole;
         }
-        int before = b->hole_count;
-        *bytes += cut_hole(b, i, start, end);
-        i -= b->hole_count < before;                    /* the next one has moved here */
+        uint32_t cut;
+        before = cut_hole(t, b, before, start, end, &cut);
+        *bytes += cut;
     }
     return fill;
 }
 
-uint32_t board_ack_holes(struct scoreboard *b, uint32_t ack, int64_t now_ns)
+uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns)
 {
     uint32_t bytes = 0;
-    for (int i = 0; i < b->hole_count; i++) {
-        struct hole *hole = &b->holes[i];
-        if (hole->acked || !seq_before(hole->start, ack))
+    if (!b->open_holes)
+        return 0;
+    for (uint32_t at = b->first_hole; at && seq_before(hole_at(t, at)->start, ack); at = hole_at(t, at)->next) {
+        struct hole *hole = hole_at(t, at);
+        if (hole->acked)
             continue;
         if (seq_before(ack, hole->end)) {               /* ACKed in part */
             struct hole rest = *hole;
             rest.start = ack;
             bytes += ack - hole->start;
-            if (insert_hole(b, i + 1, rest))
-                b->holes[i].end = ack;
-            else
-                b->holes[i].start = ack;
-            if (b->holes[i].end != ack)
-                continue;
+            if (!insert_hole(t, b, at, rest)) {
+                hole->start = ack;
+                break;
+            }
+            hole->end = ack;
         } else {
             bytes += hole->end - hole->start;
         }
-        b->holes[i].acked = true;
-        b->holes[i].born_ns = now_ns;
+        hole->acked = true;
+        hole->born_ns = now_ns;
+        b->open_holes--;
     }
     return bytes;
 }
 
-void board_forget(struct scoreboard *b, uint32_t seq)
+void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq)
 {
-    while (b->hole_count && seq_at_most(b->holes[0].end, seq))
-        remove_hole(b, 0);
-    while (b->flight_count && seq_at_most(b->flight[0].end, seq))
-        memmove(b->flight, b->flight + 1, --b->flight_count * sizeof b->flight[0]);
+    while (b->first_hole && seq_at_most(hole_at(t, b->first_hole)->end, seq))
+        remove_hole(t, b, 0);
+    board_land(b, seq);
 }
 
-bool board_has_open_hole(const struct scoreboard *b)
+/* ---- segments in flight: a ring ---- */
+
+static uint32_t flight_index(const struct scoreboard *b, uint32_t i)
 {
-    for (int i = 0; i < b->hole_count; i++)
-        if (!b->holes[i].acked)
-            return true;
-    return false;
+    return (b->flight_first + i) % BOARD_FLIGHT;
 }
 
-/* ---- segments in flight ---- */
+static uint32_t newest_index(const struct scoreboard *b)
+{
+    return flight_index(b, b->flight_count - 1u);
+}
 
 void board_launch(struct scoreboard *b, uint32_t end, int64_t ts_ns)
 {
-    if (b->flight_count < BOARD_FLIGHT) {
-        b->flight[b->flight_count++] = (struct in_flight){end, ts_ns};
-        return;
-    }
     /* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
-    b->flight[BOARD_FLIGHT - 1] = (struct in_flight){end, ts_ns};
+    if (b->flight_count < BOARD_FLIGHT)
+        b->flight_count++;
+    b->flight_end[newest_index(b)] = end;
+    b->flight_ns[newest_index(b)] = ts_ns;
+}
+
+int64_t board_newest_ns(const struct scoreboard *b, uint32_t end)
+{
+    return b->flight_count && b->flight_end[newest_index(b)] == end ? b->flight_ns[newest_index(b)] : -1;
 }
 
 int64_t board_land(struct scoreboard *b, uint32_t ack)
 {
-    int landed = 0;
     int64_t sent_ns = -1;
-    while (landed < b->flight_count && seq_at_most(b->flight[landed].end, ack)) {
-        if (b->flight[landed].end == ack)
-            sent_ns = b->flight[landed].ts_ns;
-        landed++;
+    while (b->flight_count && seq_at_most(b->flight_end[b->flight_first], ack)) {
+        if (b->flight_end[b->flight_first] == ack)
+            sent_ns = b->flight_ns[b->flight_first];
+        b->flight_first = (uint8_t)flight_index(b, 1);
+        b->flight_count--;
     }
-    b->flight_count = (uint8_t)(b->flight_count - landed);
-    memmove(b->flight, b->flight + landed, b->flight_count * sizeof b->flight[0]);
     return sent_ns;
 }
 
 void board_abort(struct scoreboard *b, uint32_t seq)
 {
-    while (b->flight_count && seq_before(seq, b->flight[b->flight_count - 1].end))
+    while (b->flight_count && seq_before(seq, b->flight_end[newest_index(b)]))
         b->flight_count--;
+}
+
+/* ---- resends ---- */
+
+void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_ns)
+{
+    struct resend *last = &b->resends[(b->resend_next + BOARD_RESENDS - 1u) % BOARD_RESENDS];
+    b->resent_ns = now_ns;
+    if (b->resend_count && last->end == resend.start && last->filled_hole == resend.filled_hole) {
+        last->end = resend.end;
+        last->segments = (uint16_t)(last->segments + resend.segments);
+        return;
+    }
+    b->resends[b->resend_next] = resend;
+    b->resend_next = (b->resend_next + 1) % BOARD_RESENDS;
+    b->resend_count += b->resend_count < BOARD_RESENDS;
+}
+
+struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t end)
+{
+    for (uint32_t age = 1; age <= b->resend_count; age++) {
+        struct resend *r = &b->resends[(b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
+        if (r->segments && seq_at_most(r->start, start) && seq_at_most(end, r->end))
+            return r;
+    }
+    return NULL;
+}
+
+/* ---- the whole ---- */
+
+void board_drop(struct vms_table *t, struct tcp_half *half)
+{
+    struct scoreboard *b = board_of(t, half);
+    if (!b)
+        return;
+    while (b->first_hole)
+        remove_hole(t, b, 0);
+    pool_give(&t->boards, half->board);
+    half->board = 0;
+}
+
+void board_tidy(struct vms_table *t, struct tcp_half *half)
+{
+    struct scoreboard *b = board_of(t, half);
+    if (!b || b->flight_count || (b->resend_count && b->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
+        return;
+    if (b->hole_count)
+        settle(t, b, t->now_ns - ACKED_HOLE_LIFETIME_NS);
+    if (!b->hole_count)
+        board_drop(t, half);
 }

@@ -2,10 +2,10 @@
 
 #include <stdlib.h>
 
-#include "flow.h"
+#include "tcp.h"
 
 #define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
-
+#define HOLES_A_FLOW 4              /* at a time; counted when not enough */
 
 static uint32_t bucket_count(uint64_t max_flows)
 {
@@ -19,6 +19,8 @@ static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
     return pool_open(&t->flows, FLOW_SIZE, flows) || pool_open(&t->boards, board_size(), flows * 2) ||
+           pool_open(&t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
+           pool_open(&t->transits, 2 * sizeof(vms_transit_t), flows) ||
            pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
            pool_open(&t->totals, sizeof(struct totals), finished) ||
            pool_open(&t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
@@ -60,6 +62,8 @@ void vms_close(vms_table_t *t)
         return;
     pool_close(&t->flows);
     pool_close(&t->boards);
+    pool_close(&t->holes);
+    pool_close(&t->transits);
     pool_close(&t->tunnels);
     pool_close(&t->totals);
     pool_close(&t->bins);
@@ -98,12 +102,16 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
     uint64_t index = ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets / t->options.max_flows;
     m->flow = FLOW_SIZE + index + sizeof *t->listed;
     m->scoreboard = t->boards.object_size;
+    m->hole = t->holes.object_size;
+    m->transits = t->transits.object_size;
     m->tunnel = t->tunnels.object_size;
     m->totals = t->options.keep_finished ? t->totals.object_size : 0;
     m->bins = t->bins.object_size;
-    m->worst_flow = m->flow + 2 * m->scoreboard + m->tunnel + m->totals;
+    m->worst_flow = m->flow + 2 * (m->scoreboard + BOARD_HOLES * m->hole) + m->transits + m->tunnel +
+                    m->totals;
     m->flows_in_use = t->flows.in_use;
-    m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->tunnels) +
+    m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->holes) +
+                  pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
                   ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets +
                   (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +

@@ -4,8 +4,10 @@
 
 #include "flow.h"
 
-#define BOARD_HOLES 8
-#define BOARD_FLIGHT 8
+#define BOARD_HOLES 64
+#define BOARD_FLIGHT 32
+#define BOARD_RESENDS 8
+#define SEQUENCE_FAR (1u << 28)     /* further than this, the same numbers may mean other bytes */
 
 static inline bool is_set(const struct packet *p, uint8_t flags)
 {
@@ -22,37 +24,112 @@ static inline bool seq_at_most(uint32_t a, uint32_t b)
     return (int32_t)(a - b) <= 0;
 }
 
-enum tcp_option { TCP_OPTION_MSS = 2, TCP_OPTION_SACK = 5 };
+/* Sequence numbers that the segment takes up. */
+static inline uint32_t sequence_length(const struct packet *p)
+{
+    return p->payload_bytes + is_set(p, TCP_SYN) + is_set(p, TCP_FIN);
+}
+
+enum tcp_option {
+    TCP_OPTION_MSS = 2, TCP_OPTION_WINDOW_SCALE = 3, TCP_OPTION_SACK = 5, TCP_OPTION_TIMESTAMPS = 8
+};
 
 /* The value of a TCP option and its size; NULL if it is not there. */
 const uint8_t *tcp_option(const struct packet *p, enum tcp_option wanted, uint8_t *size);
 
-/* handshake.c: state, roles, handshake times and the MSS, from a packet's flags. */
+/* ---- handshake.c: state, roles, handshake times, and what the SYN announces ---- */
+
 void handshake_track(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
+/* A FIN that is believed. */
+void handshake_fin(struct vms_table *t, struct flow *f, int direction);
 
 /* A SYN-ACK that answers no SYN of this connection: old or forged. */
 bool handshake_is_stray(const struct flow *f, int direction, const struct packet *p);
 
-/* Bytes [start, end) that the tap has not seen although later ones passed. */
+/* ---- belief.c: which sequence and acknowledgment numbers can be true ---- */
+
+/* Finds the segment's place, or begins to follow the direction there. False when it lies outside of the window. */
+bool belief_place(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
+/* False when the acknowledgment covers what can not have been sent. `sender` is the side it speaks to. */
+bool belief_ack(struct vms_table *t, struct tcp_half *sender, uint32_t ack);
+
+/* Takes in the window that `direction` offers. */
+void belief_window(struct flow *f, int direction, const struct packet *p);
+
+/* What lies below `end` was not followed: no cause can be told there. */
+void belief_forget_below(struct tcp_half *half, uint32_t end);
+
+/* The next whole segment begins the sequence space again. */
+void belief_lose_track(struct vms_table *t, struct tcp_half *half);
+
+/* ---- order.c: what a packet's marks say about when it was sent ---- */
+
+enum sent_order { ORDER_UNKNOWN, ORDER_BEFORE, ORDER_AFTER };
+
+/* Whether `p` left its sender before or after the packet of the same direction that bore the mark. */
+enum sent_order order_of(const struct tcp_half *half, const struct packet *p, const struct sent_mark *mark);
+
+struct sent_mark order_mark(const struct packet *p);
+
+/* ---- rtt.c ---- */
+
+/* Lowest time around both ends, or around the one that is known; 0 if neither is. */
+int64_t rtt_path_ns(const struct flow *f);
+
+/* A time from the tap to the receiver of this direction and back. */
+void rtt_note_base(struct tcp_half *half, uint64_t ns);
+void rtt_sample(struct vms_table *t, struct flow *f, int direction, int64_t sent_ns, int64_t acked_ns);
+
+/* ---- segment.c and ack.c: what a side sends, and what the other says of it ---- */
+
+/* Takes up the place of a segment in the stream, or its cause. True when it brought payload that had not passed. */
+bool segment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
+/* Counts a probe; false when the segment is none. */
+bool segment_probe(const struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
+/* Segments on the wire that an offload of the capturing NIC has merged into so many octets. */
+uint32_t segments_of(uint32_t payload_bytes, uint16_t mss);
+
+void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
+/* ---- scoreboard.c ---- */
+
+/* Bytes [start, end) that the tap has not seen although later ones passed, or were ACKed. */
 struct hole {
+    uint32_t next;                  /* handle */
     uint32_t start;
     uint32_t end;
-    int64_t born_ns;                /* when the first later byte passed; for an ACKed hole, when it was ACKed */
     bool acked;                     /* the receiver has them: counted as unseen */
+    bool after_pause;               /* the sender had been quiet for so long that its timers may have run out */
+    struct sent_mark opener;        /* of the segment behind it */
+    int64_t born_ns;                /* when that passed; for an ACKed hole, when it was ACKed */
 };
 
-/* A segment that waits for the ACK of exactly its end. */
-struct in_flight {
+/* Bytes that were sent again; a DSACK may still say that this was needless. */
+struct resend {
+    uint32_t start;
     uint32_t end;
-    int64_t ts_ns;
+    uint16_t segments;              /* of which none has been named yet */
+    bool filled_hole;               /* counted as an upstream loss */
 };
 
 /* Only for directions that have something outstanding. */
 struct scoreboard {
-    struct hole holes[BOARD_HOLES]; /* ascending, disjoint */
-    struct in_flight flight[BOARD_FLIGHT];  /* ascending, oldest first */
+    uint32_t first_hole;            /* handles; ascending and disjoint */
+    uint32_t last_hole;
     uint8_t hole_count;
+    uint8_t open_holes;             /* not ACKed */
+    uint8_t flight_first;           /* a ring of segments that wait for the ACK of exactly their end, oldest first */
     uint8_t flight_count;
+    uint8_t resend_next;            /* a ring: the place of the next one */
+    uint8_t resend_count;
+    int64_t resent_ns;
+    int64_t flight_ns[BOARD_FLIGHT];
+    uint32_t flight_end[BOARD_FLIGHT];
+    struct resend resends[BOARD_RESENDS];
 };
 
 /* The scoreboard of a direction, made if there is none; NULL when there are too many. */
@@ -61,31 +138,39 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);
 /* The scoreboard, or NULL if there is none. */
 struct scoreboard *board_of(const struct vms_table *t, const struct tcp_half *half);
 
-/* Gives an empty scoreboard back. */
+void board_drop(struct vms_table *t, struct tcp_half *half);
+
+/* Gives a scoreboard back that says nothing any more. */
 void board_tidy(struct vms_table *t, struct tcp_half *half);
 
-/* Remembers [start, end) as not seen. False when there is no room: then causes below `end` can not be told. */
-bool board_open_hole(struct scoreboard *b, uint32_t start, uint32_t end, int64_t now_ns);
+/* Remembers bytes as not seen. False when there is no room: then causes below `end` can not be told. */
+bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole);
 
-/* What of [start, end) was a hole: nothing, or its kind and age. Seen parts are cut out of the holes. */
+/* What of [start, end) was a hole: nothing, or the first one met. Seen parts are cut out of the holes. */
 enum fill { FILL_NONE, FILL_OPEN, FILL_ACKED };
-enum fill board_fill(struct scoreboard *b, uint32_t start, uint32_t end, int64_t *born_ns, uint32_t *bytes);
+enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end, struct hole *met,
+                     uint32_t *bytes);
 
 /* Marks what lies below `ack` in open holes as ACKed; returns how many bytes that were. */
-uint32_t board_ack_holes(struct scoreboard *b, uint32_t ack, int64_t now_ns);
+uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns);
 
 /* Drops holes and flights that end at or below `seq`. */
-void board_forget(struct scoreboard *b, uint32_t seq);
-
-/* True while bytes are missing that the receiver has not ACKed either. */
-bool board_has_open_hole(const struct scoreboard *b);
+void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq);
 
 void board_launch(struct scoreboard *b, uint32_t end, int64_t ts_ns);
+
+/* When the newest segment in flight passed, if it ends there; else -1. */
+int64_t board_newest_ns(const struct scoreboard *b, uint32_t end);
 
 /* Drops what `ack` covers; the send time of the segment that ends exactly there, or -1. */
 int64_t board_land(struct scoreboard *b, uint32_t ack);
 
 /* Karn's rule: an ACK beyond a resent segment tells nothing about when it was sent. */
 void board_abort(struct scoreboard *b, uint32_t seq);
+
+void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_ns);
+
+/* The resend that holds all of [start, end) and has segments left, or NULL. */
+struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t end);
 
 #endif

@@ -6,8 +6,8 @@
 
 #include "vms_api.h"
 
-_Static_assert(sizeof(vms_half_t) == 96, "no hidden padding in vms_half_t");
-_Static_assert(sizeof(vms_record_t) == 360, "no hidden padding in vms_record_t");
+_Static_assert(sizeof(vms_half_t) == 104, "no hidden padding in vms_half_t");
+_Static_assert(sizeof(vms_record_t) == 440, "no hidden padding in vms_record_t");
 _Static_assert(sizeof(vms_bin_t) == 12, "no hidden padding in vms_bin_t");
 _Static_assert(sizeof(vms_meta_t) == 16, "vms_meta_t is what pcapy-ng packs");
 _Static_assert(sizeof((vms_counters_t){0}.fate) / sizeof(uint64_t) == VMS_FATES, "one counter a fate");

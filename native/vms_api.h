@@ -92,9 +92,20 @@ typedef struct {
     uint32_t zero_windows;
     uint32_t keepalives;
     uint32_t window_probes;
+    uint32_t out_of_window;
     uint32_t unknown_causes;
     uint32_t rtt_count;
+    uint32_t padding;
 } vms_half_t;
+
+/* Of one direction's mirror duplicates: the time from the first sighting to the copy. */
+typedef struct {
+    uint64_t sum_ns;
+    uint64_t min_ns;                /* valid while count > 0 */
+    uint64_t max_ns;
+    uint32_t count;
+    uint32_t padding;
+} vms_transit_t;
 
 /* A flow within one window, or, from vms_take_finished, over its whole life. Addresses are in network order; IPv4
    fills the first four bytes. */
@@ -129,6 +140,8 @@ typedef struct {
     uint32_t padding;
     vms_half_t c2s;
     vms_half_t s2c;
+    vms_transit_t c2s_transit;
+    vms_transit_t s2c_transit;
 } vms_record_t;
 
 /* `count` samples of records[record] fell into one bucket of one histogram. */
@@ -153,7 +166,7 @@ typedef struct {
     uint64_t flows_evicted;         /* of those, removed while alive because the table was full */
     uint64_t records_folded;        /* ended flows whose part of a window went into the overflow entry */
     uint64_t samples_unbinned;      /* latency samples in sums and counts but not in a histogram: bins exhausted */
-    uint64_t scoreboards_missing;   /* TCP directions that found no scoreboard: their causes are `unknown` */
+    uint64_t scoreboards_missing;   /* TCP segments and ACKs that found no scoreboard: what they would show is `unknown` */
 } vms_counters_t;
 
 typedef struct {
@@ -182,7 +195,9 @@ typedef struct {
 /* Bytes of memory: what one takes, and what the table holds now. */
 typedef struct {
     uint64_t flow;                  /* one flow, its index entries included */
-    uint64_t scoreboard;            /* one TCP direction with data in flight or holes */
+    uint64_t scoreboard;            /* one TCP direction with data in flight, holes or resends */
+    uint64_t hole;                  /* bytes of one direction that were not seen; at most 64 of a direction */
+    uint64_t transits;              /* a flow with mirror duplicates in the open window */
     uint64_t tunnel;                /* outer addresses of one tunnelled flow */
     uint64_t totals;                /* life-long sums of one flow, only with keep_finished */
     uint64_t bins;                  /* seven histogram bins of the open window */

@@ -24,6 +24,7 @@ void half_add(vms_half_t *sum, const vms_half_t *part)
     sum->zero_windows += part->zero_windows;
     sum->keepalives += part->keepalives;
     sum->window_probes += part->window_probes;
+    sum->out_of_window += part->out_of_window;
     sum->unknown_causes += part->unknown_causes;
     sum->rtt_count += part->rtt_count;
 }
@@ -83,7 +84,7 @@ static uint32_t record_flags(const struct flow *f)
            (f->flags & seen[client] ? VMS_RECORD_SEEN_C2S : 0) | (f->flags & seen[server] ? VMS_RECORD_SEEN_S2C : 0);
 }
 
-static void put_window(const struct flow *f, vms_record_t *r)
+static void put_window(const struct vms_table *t, const struct flow *f, vms_record_t *r)
 {
     r->flags = record_flags(f);
     r->handshake_server_ns =
@@ -94,6 +95,10 @@ static void put_window(const struct flow *f, vms_record_t *r)
     r->response_count = f->response_count;
     r->c2s = f->delta[f->client];
     r->s2c = f->delta[!f->client];
+    if (f->transits) {
+        r->c2s_transit = *transit_of(t, f, f->client);
+        r->s2c_transit = *transit_of(t, f, !f->client);
+    }
 }
 
 /* ---- finished flows ---- */
@@ -116,6 +121,8 @@ static void keep_totals(struct vms_table *t, struct flow *f)
         return;
     half_add(&totals->half[0], &f->delta[0]);
     half_add(&totals->half[1], &f->delta[1]);
+    for (int direction = 0; f->transits && direction < 2; direction++)
+        transit_add(&totals->transit[direction], transit_of(t, f, direction));
     totals->response_sum_ns += f->response_sum_ns;
     totals->response_count += f->response_count;
     if (f->response_max_ns > totals->response_max_ns)
@@ -131,6 +138,8 @@ static void put_life(const struct vms_table *t, const struct flow *f, vms_record
     const struct totals *before = pool_at(&t->totals, f->totals);
     half_add(&r->c2s, &before->half[f->client]);
     half_add(&r->s2c, &before->half[!f->client]);
+    transit_add(&r->c2s_transit, &before->transit[f->client]);
+    transit_add(&r->s2c_transit, &before->transit[!f->client]);
     r->response_sum_ns += before->response_sum_ns;
     r->response_count += before->response_count;
     if (before->response_max_ns > r->response_max_ns)
@@ -142,7 +151,7 @@ void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason)
     vms_record_t *r = &t->finished[(t->finished_head + t->finished_count) % FINISHED_CAPACITY];
     memset(r, 0, sizeof *r);
     put_identity(t, f, r);
-    put_window(f, r);
+    put_window(t, f, r);
     put_life(t, f, r);
     r->end_reason = (uint8_t)reason;
     bool empty = !(r->c2s.packets || r->s2c.packets || r->c2s.mirror_duplicates || r->s2c.mirror_duplicates);
@@ -161,7 +170,7 @@ static void cut_long_flow(struct vms_table *t, struct flow *f)
     f->totals = 0;
     f->start_ns = f->last_ns;
     f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;
-    f->tcp[0].resends_pending = f->tcp[1].resends_pending = 0;      /* a verdict now would excuse a loss of the next part */
+    tcp_forget_resends(t, f);                           /* a verdict now would excuse a loss of the next part */
 }
 
 uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capacity)
@@ -185,8 +194,9 @@ void window_fold(struct vms_table *t, uint32_t slot)
     t->counters.records_folded++;
 }
 
-static void clear_window(struct flow *f)
+static void clear_window(struct vms_table *t, struct flow *f)
 {
+    transit_release(t, f);
     memset(f->delta, 0, sizeof f->delta);
     f->response_sum_ns = f->response_max_ns = 0;
     f->response_count = 0;
@@ -222,13 +232,13 @@ static void roll_flow(struct vms_table *t, uint32_t slot, vms_record_t *r)
     struct flow *f = flow_at(t, slot);
     memset(r, 0, sizeof *r);
     put_identity(t, f, r);
-    put_window(f, r);
+    put_window(t, f, r);
     if (f->kind == KIND_GHOST) {
         flow_bury(t, slot);
         return;
     }
     keep_totals(t, f);
-    clear_window(f);
+    clear_window(t, f);
     cut_long_flow(t, f);
 }
 

@@ -91,8 +91,8 @@ def microseconds(ns: float) -> float:
 
 def _direction_value(record: Any, direction: str, metric: Metric, seen: bool, both: bool) -> int | float | None:
     protocol = int(record["protocol"])
-    if metric.name.startswith(("rtt_", "loss_ratio")) and metric.name != "rtt_count":
-        return _derived(record, direction, metric.name) if protocol == TCP and seen else None
+    if metric.needs == "samples":
+        return _measured(record, direction, metric.name, protocol == TCP and seen)
     measurable = {
         "any": True,
         "payload": protocol in (TCP, UDP),
@@ -106,19 +106,31 @@ def _direction_value(record: Any, direction: str, metric: Metric, seen: bool, bo
     return int(record[f"{direction}_{metric.record}"])
 
 
-def _derived(record: Any, direction: str, name: str) -> float | None:
+def _measured(record: Any, direction: str, name: str, tcp: bool) -> float | None:
+    if name == "loss_ratio":
+        return _loss_ratio(record, direction) if tcp else None
+    kind, statistic, _ = name.split("_")
+    return _statistic(record, (f"{direction}_{kind}",), statistic)
+
+
+def _loss_ratio(record: Any, direction: str) -> float | None:
     def of(field: str) -> int:
         return int(record[f"{direction}_{field}"])
 
-    if name == "loss_ratio":
-        sent = of("data_packets") + of("upstream_losses")
-        lost = max(of("retransmissions") - of("spurious"), 0) + of("upstream_losses")
-        return lost / sent if sent else None
-    if not of("rtt_count"):
+    sent = of("data_packets") + of("upstream_losses")
+    lost = max(of("retransmissions") - of("spurious"), 0) + of("upstream_losses")
+    return lost / sent if sent else None
+
+
+def _statistic(record: Any, kinds: tuple[str, ...], statistic: str) -> float | None:
+    """``min``, ``avg`` or ``max`` in us of all the samples of some kinds (``c2s_rtt``); None when there is none."""
+    sampled = [kind for kind in kinds if record[f"{kind}_count"]]
+    if not sampled:
         return None
-    if name == "rtt_avg_us":
-        return microseconds(of("rtt_sum_ns") / of("rtt_count"))
-    return microseconds(of("rtt_min_ns" if name == "rtt_min_us" else "rtt_max_ns"))
+    if statistic == "avg":
+        total, count = (sum(int(record[f"{kind}_{part}"]) for kind in sampled) for part in ("sum_ns", "count"))
+        return microseconds(total / count)
+    return microseconds((min if statistic == "min" else max)(int(record[f"{kind}_{statistic}_ns"]) for kind in sampled))
 
 
 def _times(record: Any) -> dict[str, int | float | None]:
@@ -131,6 +143,8 @@ def _times(record: Any) -> dict[str, int | float | None]:
     times["response_time_count"] = count if protocol in (TCP, UDP) and both else None
     times["response_time_avg_us"] = microseconds(int(record["response_sum_ns"]) / count) if count else None
     times["response_time_max_us"] = microseconds(int(record["response_max_ns"])) if count else None
+    for statistic in ("min", "avg", "max"):
+        times[f"transit_{statistic}_us"] = _statistic(record, ("c2s_transit", "s2c_transit"), statistic)
     return times
 
 

@@ -61,9 +61,10 @@ DIRECTION: tuple[Metric, ...] = (
            record="keepalives"),
     Metric("window_probes", "packets", "Probes of a closed window (RFC 9293 section 3.8.6.1).", needs="tcp_sent",
            record="window_probes"),
+    Metric("out_of_window", "segments", "Segments that the receiver's window does not allow: forged, corrupt or long "
+           "out of date.", needs="tcp_sent", record="out_of_window"),
     Metric("unknown_causes", "segments", "Segments whose cause could not be told: from before the tap saw the "
-           "direction, behind too many holes, late though delivered, or far out of the window.",
-           needs="tcp_sent", record="unknown_causes"),
+           "direction, behind too many holes, or late though delivered.", needs="tcp_sent", record="unknown_causes"),
     Metric("unsure", "true or false", "The tap lost track of the sequence numbers for a while (fragments, too many "
            "holes at a time, a jump): the causes above are at least so many.", needs="tcp_sent"),
     Metric("loss_ratio", "ratio", "(retransmissions - spurious + upstream_losses) / (data_packets + "
@@ -73,6 +74,10 @@ DIRECTION: tuple[Metric, ...] = (
     Metric("rtt_min_us", "us", "Shortest time tap -> receiver of this direction -> tap.", "min", "samples"),
     Metric("rtt_avg_us", "us", "Mean of the same.", "mean", "samples"),
     Metric("rtt_max_us", "us", "Longest of the same.", "max", "samples"),
+    Metric("transit_min_us", "us", "Shortest time from a packet's first sighting to its copy: through the virtual "
+           "router or switch between two mirrored places.", "min", "samples"),
+    Metric("transit_avg_us", "us", "Mean of the same.", "mean", "samples"),
+    Metric("transit_max_us", "us", "Longest of the same.", "max", "samples"),
 )  # fmt: skip
 """Per direction of a flow record, with the prefix ``c2s_`` or ``s2c_``."""
 
@@ -85,6 +90,9 @@ FLOW: tuple[Metric, ...] = (
     Metric("response_time_avg_us", "us", "Last byte of a request to first byte of its answer: mean.", "mean",
            "samples"),
     Metric("response_time_max_us", "us", "The longest of these.", "max", "samples"),
+    Metric("transit_min_us", "us", "Shortest transit of either direction.", "min", "samples"),
+    Metric("transit_avg_us", "us", "Mean transit of both directions.", "mean", "samples"),
+    Metric("transit_max_us", "us", "Longest transit of either direction.", "max", "samples"),
 )  # fmt: skip
 """Of a flow record as a whole."""
 
@@ -104,6 +112,7 @@ VM_TRAFFIC: tuple[Metric, ...] = (
     Metric("rtt_p99_us", "us", "99th percentile of the same.", "quantile", "samples"),
     Metric("path_rtt_us", "us", "rtt_p50_us of both directions, added: the whole path.", "quantile", "samples"),
     Metric("queueing_us", "us", "Mean RTT minus rtt_min_us: the waiting part of the latency.", "mean", "samples"),
+    Metric("rtt_count", "samples", "RTT samples that these rest on.", needs="tcp_both", record="rtt_count"),
     Metric("response_p95_us", "us", "95th percentile of dst_vm's time from request to answer.", "quantile",
            "samples"),
     Metric("data_packets", "packets", "Packets that carry payload.", needs="payload", record="data_packets"),
@@ -115,11 +124,25 @@ VM_TRAFFIC: tuple[Metric, ...] = (
            record="reordered"),
     Metric("loss_ratio", "ratio", "(retransmissions - spurious + upstream_losses) / (data_packets + "
            "upstream_losses), of the sums.", "ratio", "samples"),
-    Metric("mirror_duplicates", "packets", "Copies that the mirror delivered again.", record="mirror_duplicates"),
-    Metric("unseen_bytes", "octets", "ACKed, but lost by the mirror; of flows seen in both directions.",
-           needs="tcp_both", record="unseen_bytes"),
     Metric("zero_windows", "packets", "Packets in which src_vm closed its receive window.", needs="tcp",
            record="zero_windows"),
+    Metric("out_of_window", "segments", "Segments that the receiver's window does not allow.", needs="tcp",
+           record="out_of_window"),
+    Metric("unknown_causes", "segments", "Segments whose cause could not be told.", needs="tcp",
+           record="unknown_causes"),
+    Metric("mirror_duplicates", "packets", "Copies that the mirror delivered again.", record="mirror_duplicates"),
+    Metric("transit_min_us", "us", "Shortest time from a packet's first sighting to its copy.", "min", "samples"),
+    Metric("transit_avg_us", "us", "Mean of the same.", "mean", "samples"),
+    Metric("transit_max_us", "us", "Longest of the same.", "max", "samples"),
+    Metric("unseen_bytes", "octets", "ACKed, but lost by the mirror; of flows seen in both directions.",
+           needs="tcp_both", record="unseen_bytes"),
+    Metric("unseen_ratio", "ratio", "unseen_bytes / (TCP payload + unseen_bytes), of flows seen in both directions.",
+           "ratio", "samples"),
+    Metric("one_sided_flows", "flows", "TCP flows of which only one direction has been seen.", "count", "tcp"),
+    Metric("untold_segments", "segments", "Data segments whose fate the tap cannot tell: of one-sided flows, of "
+           "unknown cause, or unseen (unseen_bytes in segments of the usual size).", needs="tcp"),
+    Metric("confidence", "ratio", "1 - untold_segments / data_packets, at least 0: how much of the loss figure rests "
+           "on what the tap saw.", "ratio", "samples"),
 )  # fmt: skip
 """Fields of measurement ``vm_traffic``: one point per direction of a VM pair, protocol and service, and window."""
 
@@ -168,8 +191,14 @@ SENSOR: tuple[Metric, ...] = (
     Metric("samples_unbinned", "samples", "Latency samples that are in means but not in percentiles."),
     Metric("scoreboards_missing", "segments", "TCP segments whose cause could not be followed for want of memory."),
     Metric("mirror_duplicate_ratio", "ratio", "Mirror duplicates / packets received.", "ratio", "samples"),
-    Metric("unseen_ratio", "ratio", "unseen_bytes / (TCP octets + unseen_bytes), of flows seen in both directions.",
+    Metric("unseen_ratio", "ratio", "unseen_bytes / (TCP payload + unseen_bytes), of flows seen in both directions.",
            "ratio", "samples"),
+    Metric("one_sided_flows", "flows", "TCP flows of which only one direction has been seen."),
+    Metric("one_sided_ratio", "ratio", "one_sided_flows / TCP flows.", "ratio", "samples"),
+    Metric("rtt_count", "samples", "RTT samples taken in this window."),
+    Metric("untold_segments", "segments", "As in vm_traffic, over all pairs."),
+    Metric("confidence", "ratio", "1 - untold_segments / data segments, at least 0, over all pairs.", "ratio",
+           "samples"),
 )  # fmt: skip
 """Fields of measurement ``sensor``: one point a window."""
 

@@ -44,6 +44,10 @@ class PairGroups:
         """The least value of each group."""
         return np.minimum.reduceat(rows[self.order], self.starts) if len(self) else rows
 
+    def max(self, rows: NumpyArray) -> NumpyArray:
+        """The greatest value of each group."""
+        return np.maximum.reduceat(rows[self.order], self.starts) if len(self) else rows
+
 
 def group_pairs(records: NumpyArray, parties: Parties) -> PairGroups:
     """Group records by source VM, destination VM, protocol and service."""

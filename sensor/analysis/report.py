@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensor.analysis.traffic import tcp_octets, vm_traffic
+from sensor.analysis.groups import DIRECTIONS
+from sensor.analysis.traffic import vm_traffic
+from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.config import Network
 from sensor.flows import flow_object
 from sensor.identity.parties import Parties, resolve
 from sensor.metrics import FLOW_TOP, SENSOR
-from sensor.native import OVERFLOW
+from sensor.native import OVERFLOW, NumpyArray
 from sensor.window import Column, Report, Snapshot, Table
 
 TOP_FLOWS = 10
@@ -63,7 +65,6 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
 def sensor_table(snapshot: Snapshot, sensor: str, interface: str) -> Table:
     """What the sensor itself did in the window; also when no packet came."""
     counters = snapshot.counters
-    seen, unseen = tcp_octets(snapshot.records)
     values: dict[str, int | float | None] = {
         "received": counters.received,
         "dropped_kernel": counters.dropped_kernel,
@@ -73,12 +74,30 @@ def sensor_table(snapshot: Snapshot, sensor: str, interface: str) -> Table:
         "mirror_duplicate_ratio": (
             counters.fates["mirror_duplicate"] / counters.received if counters.received else None
         ),
-        "unseen_ratio": unseen / (seen + unseen) if seen else None,
+        **_trust(snapshot.records),
         **{f"fate_{name}": count for name, count in counters.fates.items()},
         **counters.notes,
     }
     fields = {metric.name: _single(values[metric.name], metric.unit == "ratio") for metric in SENSOR}
     return Table("sensor", 1, {"sensor": [sensor], "interface": [interface]}, fields)
+
+
+def _trust(records: NumpyArray) -> dict[str, int | float | None]:
+    """What the window's figures rest on, over all flows."""
+    parts = {name: rows.sum(keepdims=True) for name, rows in trust_parts(records).items()}
+    told = sides(records)
+    one_sided, tcp = int(told.one.sum()), int((told.one | told.both).sum())
+    ratios = {
+        "unseen_ratio": ratio(parts["unseen"], parts["payload"] + parts["unseen"]),
+        "one_sided_ratio": ratio(np.array([one_sided]), np.array([tcp])),
+        "confidence": confidence(parts),
+    }
+    return {
+        "one_sided_flows": one_sided,
+        "rtt_count": int(sum(int(records[f"{direction}_rtt_count"].sum()) for direction in DIRECTIONS)),
+        "untold_segments": int(untold_segments(parts)[0]),
+        **{name: None if np.isnan(value[0]) else float(value[0]) for name, value in ratios.items()},
+    }
 
 
 def _single(value: int | float | None, is_float: bool) -> Column:

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor import native
-from sensor.analysis.groups import DIRECTIONS, PairGroups, group_pairs, rows_of
+from sensor.analysis.groups import PairGroups, group_pairs, rows_of
 from sensor.analysis.quantiles import Floats, merged_quantiles
+from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.identity.parties import SCOPES, Parties
 from sensor.metrics import VM_TRAFFIC
 from sensor.protocols import TCP, protocol_name
@@ -21,7 +22,7 @@ def vm_traffic(snapshot: Snapshot, parties: Parties, sensor: str) -> Table:
     """One row for each direction of a VM pair, protocol and service that had traffic in the window."""
     records = snapshot.records
     groups = group_pairs(records, parties)
-    columns = {**_counts(records, groups), **_latencies(snapshot, groups)}
+    columns = {**_counts(records, groups), **_latencies(snapshot, groups), **_transits(records, groups)}
     columns["throughput_bps"] = Column(columns["bytes"].values * 8 / snapshot.seconds)
     rows = np.flatnonzero(_has_news(columns))
     fields = {metric.name: _take(columns[metric.name], rows) for metric in VM_TRAFFIC}
@@ -68,7 +69,7 @@ def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]
     protocols = [pair[0] for pair in groups.services]
     is_tcp = np.array([name == protocol_name(TCP) for name in protocols], bool)[groups.service]
     payload = np.array([name in ("tcp", "udp") for name in protocols], bool)[groups.service]
-    two_sided = np.tile(_two_sided(records), 2)
+    two_sided = np.tile(sides(records).both, 2)
     valid = {"any": None, "payload": payload, "tcp": is_tcp, "tcp_both": is_tcp & (groups.sum(two_sided) > 0)}
     columns = {}
     for metric in VM_TRAFFIC:
@@ -81,7 +82,19 @@ def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]
     columns["flows"] = Column(groups.sum(_once_a_group(is_flow, groups)))
     columns["new_flows"] = Column(groups.sum(_once_a_group(is_flow & (records["flags"] & native.NEW != 0), groups)))
     columns["loss_ratio"] = Column(_loss_ratio(columns), is_tcp)
+    columns.update(_trust(records, groups, is_tcp))
     return columns
+
+
+def _trust(records: native.NumpyArray, groups: PairGroups, is_tcp: Mask) -> dict[str, Column]:
+    """What a reader needs in order to know how much a group's losses rest on."""
+    parts = {name: groups.sum(rows) for name, rows in trust_parts(records).items()}
+    return {
+        "one_sided_flows": Column(groups.sum(_once_a_group(sides(records).one, groups)), is_tcp),
+        "unseen_ratio": Column(ratio(parts["unseen"], parts["payload"] + parts["unseen"]), is_tcp),
+        "untold_segments": Column(untold_segments(parts), is_tcp),
+        "confidence": Column(confidence(parts), is_tcp),
+    }
 
 
 def _once_a_group(records: Mask, groups: PairGroups) -> Mask:
@@ -90,19 +103,11 @@ def _once_a_group(records: Mask, groups: PairGroups) -> Mask:
     return np.concatenate([records, records & (there != back)])
 
 
-def _two_sided(records: native.NumpyArray) -> Mask:
-    both = native.SEEN["c2s"] | native.SEEN["s2c"]
-    result: Mask = (records["flags"] & both == both) & (records["protocol"] == TCP)
-    return result
-
-
 def _loss_ratio(columns: dict[str, Column]) -> Floats:
     """Lost segments / sent segments; NaN where no data was sent. A DSACK of the last window may come in this one."""
     upstream = columns["upstream_losses"].values
     lost = np.maximum(columns["retransmissions"].values - columns["spurious"].values, 0) + upstream
-    sent = columns["data_packets"].values + upstream
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sent > 0, lost / sent, np.nan)
+    return ratio(lost, columns["data_packets"].values + upstream)
 
 
 def _latencies(snapshot: Snapshot, groups: PairGroups) -> dict[str, Column]:
@@ -148,12 +153,18 @@ def _handshakes(records: native.NumpyArray, groups: PairGroups) -> Floats:
     nothing = np.zeros(len(records), np.int64)
     total = groups.sum(np.concatenate([np.where(done, server + client, 0), nothing]))
     count = groups.sum(np.concatenate([done, nothing]))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(count > 0, total / count / 1e3, np.nan)
+    return ratio(total, count) / 1e3
 
 
-def tcp_octets(records: native.NumpyArray) -> tuple[int, int]:
-    """Octets seen and octets unseen of TCP flows that were seen in both directions."""
-    both = records[_two_sided(records)]
-    seen = sum(int(both[f"{direction}_bytes"].sum()) for direction in DIRECTIONS)
-    return seen, sum(int(both[f"{direction}_unseen_bytes"].sum()) for direction in DIRECTIONS)
+def _transits(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]:
+    """Times from the first sighting of a packet to its copy; NaN where there was no copy."""
+    count = groups.sum(rows_of(records, "transit_count"))
+    total = groups.sum(rows_of(records, "transit_sum_ns"))
+    sampled = rows_of(records, "transit_count") > 0
+    least = groups.min(np.where(sampled, rows_of(records, "transit_min_ns").astype(np.int64), _NEVER))
+    most = groups.max(np.where(sampled, rows_of(records, "transit_max_ns").astype(np.int64), 0))
+    return {
+        "transit_min_us": Column(np.where(count > 0, least / 1e3, np.nan)),
+        "transit_avg_us": Column(ratio(total, count) / 1e3),
+        "transit_max_us": Column(np.where(count > 0, most / 1e3, np.nan)),
+    }

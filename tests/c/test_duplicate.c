@@ -189,8 +189,48 @@ static void a_connection_seen_twice(void)
     }
     CHECK_EQUAL(records[1].c2s.mirror_duplicates, 20);
     records[1].c2s.mirror_duplicates = records[1].s2c.mirror_duplicates = 0;
+    records[1].c2s_transit = records[1].s2c_transit = (vms_transit_t){0};
     CHECK_EQUAL(memcmp(&records[0], &records[1], sizeof records[0]), 0);
     CHECK_EQUAL(records[0].c2s.rtt_count, 20);
+}
+
+/* What the copies' delays say: shortest, longest and sum by direction, over two windows and over the flow's life. */
+static void transit(void)
+{
+    const int64_t delays_ns[] = {250, 3000, 900 * 1000, 7 * MS};
+    struct tap tap = tap_with_horizon(10 * MS);
+    for (int i = 0; i < 4; i++) {
+        struct frame f = segment_frame(&tap, C2S, (struct segment){ISN + (uint32_t)i, 1, 1, A, false, NULL, 0});
+        int64_t at_ns = AT + 9 * SECOND - 20 * MS + i * 10 * MS;
+        tap_feed(&tap, at_ns, &f);
+        frame_bytes(&f)[14 + 8]--;
+        tap_feed(&tap, at_ns + delays_ns[i], &f);
+    }
+    vms_record_t second = tap_only(&tap);
+    CHECK_EQUAL(second.c2s_transit.count, 2);
+    CHECK_EQUAL(second.c2s_transit.min_ns, delays_ns[2]);
+    CHECK_EQUAL(second.s2c_transit.count, 0);
+    tap_finish(&tap);
+    const vms_transit_t *life = &tap.finished[0].c2s_transit;
+    CHECK_EQUAL(life->count, 4);
+    CHECK_EQUAL(life->min_ns, 250);
+    CHECK_EQUAL(life->max_ns, 7 * MS);
+    CHECK_EQUAL(life->sum_ns, 250 + 3000 + 900 * 1000 + 7 * MS);
+    tap_close(&tap);
+}
+
+/* A copy with an earlier timestamp than the first sighting, from another queue, gives no time. */
+static void no_transit_backwards(void)
+{
+    struct tap tap = tap_with_horizon(10 * MS);
+    struct frame f = segment_frame(&tap, C2S, (struct segment){ISN, 1, 1, A, false, NULL, 0});
+    tap_feed(&tap, AT, &f);
+    frame_bytes(&f)[14 + 8]--;
+    tap_feed(&tap, AT - MS, &f);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.mirror_duplicates, 1);
+    CHECK_EQUAL(r.c2s_transit.count, 0);
+    tap_close(&tap);
 }
 
 /* A copy whose first sighting went into the overflow entry is counted there, also when a new window has begun. */
@@ -246,6 +286,8 @@ int main(void)
     tenants();
     other_packets();
     a_connection_seen_twice();
+    transit();
+    no_transit_backwards();
     copies_in_overflow();
     copy_of_a_dead_flow();
     return check_summary("test_duplicate");

@@ -56,7 +56,7 @@ static void one_far_away_and_two(void)
     data(&tap, 30, 0);
     ack(&tap, 38, 100);
     vms_record_t r = tap_only(&tap);
-    CHECK_EQUAL(r.c2s.unknown_causes, 1);
+    CHECK_EQUAL(r.c2s.out_of_window, 1);
     CHECK_EQUAL(r.c2s.rtt_count, 1);
     CHECK_EQUAL(r.flags & VMS_RECORD_UNSURE_C2S, 0);
     tap_close(&tap);
@@ -86,6 +86,72 @@ static void ack_before_its_data(void)
     tap_close(&tap);
 }
 
+/* A forged segment that the receiver's window does not allow, and an ACK of what was never sent, leave no trace in
+   the causes, the RTT and the mirror's loss; nor does the ACK of the forged segment. */
+static void forged_beyond_the_window(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    c2s(&tap, AT + 21 * MS, X + 200000, X + 500000, A, 100);
+    ack(&tap, 28, 100);
+    ack(&tap, 29, 300000);
+    data(&tap, 30, 100);
+    ack(&tap, 38, 200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.out_of_window, 1);
+    CHECK_EQUAL(r.c2s.unseen_bytes + r.s2c.unseen_bytes, 0);
+    CHECK_EQUAL(r.c2s.reordered + r.c2s.upstream_losses + r.c2s.retransmissions + r.c2s.unknown_causes, 0);
+    CHECK_EQUAL(r.c2s.rtt_count, 2);
+    tap_close(&tap);
+}
+
+/* The mirror shows nothing for a while: the first segment behind the gap is believed with the second, and what the
+   receiver ACKs of the gap is unseen. */
+static void gap_of_the_mirror(void)
+{
+    struct tap tap = connected();
+    data(&tap, 20, 0);
+    ack(&tap, 28, 100);
+    data(&tap, 1000, 300000);
+    data(&tap, 1001, 300100);
+    ack(&tap, 1009, 300200);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.out_of_window, 0);
+    CHECK_EQUAL(r.c2s.unseen_bytes, 300000 - 100);
+    CHECK_EQUAL(r.c2s.unknown_causes + r.c2s.upstream_losses + r.c2s.retransmissions, 0);
+    CHECK_EQUAL(r.c2s.rtt_count, 2);
+    CHECK_EQUAL(r.flags & VMS_RECORD_UNSURE_C2S, 0);
+    tap_close(&tap);
+}
+
+/* The same where only the ACKs come back: two that go on are believed. */
+static void gap_of_which_only_acks_tell(void)
+{
+    struct tap tap = connected();
+    ack(&tap, 20, 0);
+    ack(&tap, 1000, 300000);
+    ack(&tap, 1001, 301000);
+    CHECK_EQUAL(tap_only(&tap).c2s.unseen_bytes, 301000);
+    tap_close(&tap);
+}
+
+/* A scaled window allows what the same number without its scale would not. */
+static void scaled_window(void)
+{
+    const uint8_t scale[] = {1, 3, 3, 14};
+    for (int scaled = 0; scaled < 2; scaled++) {
+        struct tap tap = tap_open();
+        struct segment syn = {ISN, 0, 0, S, false, scale, scaled ? 4 : 0}, syn_ack = {ISN, X, 0, SA, false, scale, 4};
+        send_segment(&tap, AT, C2S, syn);
+        send_segment(&tap, AT + 8 * MS, S2C, syn_ack);
+        c2s(&tap, AT + 10 * MS, X, X, A, 0);
+        ack(&tap, 12, 0);
+        data(&tap, 20, 2000000);
+        CHECK_EQUAL(tap_only(&tap).c2s.out_of_window, !scaled);
+        tap_close(&tap);
+    }
+}
+
 int main(void)
 {
     stray_syn_ack();
@@ -93,5 +159,9 @@ int main(void)
     forged_reset();
     one_far_away_and_two();
     ack_before_its_data();
+    forged_beyond_the_window();
+    gap_of_the_mirror();
+    gap_of_which_only_acks_tell();
+    scaled_window();
     return check_summary("test_strays");
 }

@@ -1,0 +1,236 @@
+/* What a side sends: whether a segment advances its stream, and if not, why it came. Rules: docs/metrics.md. */
+
+#include "tcp.h"
+
+#define TAP_REORDERING_NS 1000000LL         /* an ACK may pass the tap this much before the data that it ACKs */
+#define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
+#define OVERTAKEN_MOST_NS 100000000LL       /* nothing is overtaken for longer: its marks are not what they seem */
+
+uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)
+{
+    return mss && payload_bytes > mss ? (payload_bytes + mss - 1) / mss : 1;
+}
+
+/* ---- probes ---- */
+
+/* At the byte before the next one: a keep-alive (RFC 9293 section 3.8.4), or the probe of a closed window. */
+static bool is_one_below(const struct tcp_half *self, const struct packet *p)
+{
+    return p->payload_bytes <= 1 && !is_set(p, TCP_SYN) && !is_set(p, TCP_FIN) && is_set(p, TCP_ACK) &&
+           p->tcp_seq + 1 == self->next;
+}
+
+/* The last byte again, alone: a resend if it had been sent alone, and, once it is ACKed, is pushed again. */
+static bool is_resent_byte(const struct tcp_half *self, const struct packet *p)
+{
+    bool acked = self->flags & HALF_ACKED_KNOWN && seq_at_most(self->next, self->acked);
+    return p->payload_bytes && self->flags & HALF_LAST_ALONE && (!acked || is_set(p, TCP_PSH));
+}
+
+/* An ACK that the segment sent right behind it has overtaken. */
+static bool is_overtaken_ack(const struct vms_table *t, const struct flow *f, const struct tcp_half *self,
+                             const struct packet *p)
+{
+    const struct scoreboard *b = board_of(t, self);
+    int64_t sent_ns = b ? board_newest_ns(b, self->next) : -1;
+    return !p->payload_bytes && sent_ns >= 0 && p->ts_ns - sent_ns < tcp_earliest_resend_ns(f);
+}
+
+bool segment_probe(const struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+{
+    struct tcp_half *self = &f->tcp[direction];
+    vms_half_t *delta = &f->delta[direction];
+    bool closed_window = f->tcp[!direction].flags & HALF_ZERO_WINDOW;
+    if (!(self->flags & HALF_NEXT_KNOWN))
+        return false;
+    if (closed_window && p->payload_bytes == 1 && p->tcp_seq == self->next) {
+        self->flags |= HALF_PROBED;
+        delta->window_probes++;
+        return true;
+    }
+    if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken_ack(t, f, self, p))
+        return false;
+    if (closed_window)
+        delta->window_probes++;
+    else
+        delta->keepalives++;
+    return true;
+}
+
+/* ---- advance ---- */
+
+/* After 2^28 bytes the same numbers are about to come again. */
+static void forget_the_old(struct vms_table *t, struct tcp_half *self)
+{
+    struct scoreboard *b = board_of(t, self);
+    if (self->flags & HALF_BLIND && self->next - self->blind_below > SEQUENCE_FAR)
+        self->flags &= (uint16_t)~HALF_BLIND;
+    if (b)
+        board_forget(t, b, self->next - SEQUENCE_FAR);
+}
+
+static uint32_t microseconds(int64_t ns)
+{
+    return (uint32_t)(ns / 1000);
+}
+
+/* The sender has been quiet for so long that a timer of what it had sent before may run out now. */
+static bool is_after_pause(const struct flow *f, const struct tcp_half *self, int64_t now_ns)
+{
+    int64_t pause_ns = (int64_t)(int32_t)(microseconds(now_ns) - self->sent_us) * 1000;
+    return pause_ns >= TIMEOUT_LEAST_NS && pause_ns >= 2 * rtt_path_ns(f);
+}
+
+/* The segment leaves out what lies between the highest byte seen and its own first one. */
+static void skip(struct vms_table *t, struct flow *f, struct tcp_half *self, const struct packet *p)
+{
+    struct scoreboard *b = board_want(t, self);
+    struct hole hole = {.start = self->next, .end = p->tcp_seq, .opener = order_mark(p), .born_ns = p->ts_ns,
+                        .after_pause = is_after_pause(f, self, p->ts_ns)};
+    if (!b || !board_open_hole(t, b, hole))
+        belief_forget_below(self, p->tcp_seq);
+}
+
+/* Bytes at or beyond everything seen so far. */
+static void advance(struct vms_table *t, struct flow *f, struct tcp_half *self, const struct packet *p, uint32_t end)
+{
+    struct scoreboard *b;
+    if (p->tcp_seq != self->next)
+        skip(t, f, self, p);
+    self->next = end;
+    forget_the_old(t, self);
+    if (end == p->tcp_seq)
+        return;
+    self->sent_us = microseconds(p->ts_ns);
+    if (!p->payload_bytes)
+        return;
+    self->flags = (uint16_t)((self->flags & ~HALF_LAST_ALONE) | HALF_DATA |
+                             (p->payload_bytes == 1 ? HALF_LAST_ALONE : 0));
+    if ((b = board_want(t, self)))
+        board_launch(b, end, p->ts_ns);
+}
+
+/* ---- the causes of what does not advance ---- */
+
+struct old_segment {
+    const struct packet *packet;
+    uint32_t end;
+    uint32_t segments;
+};
+
+/* Its bytes were ACKed before it came: the receiver had them. */
+static void resent_needlessly(vms_half_t *delta, const struct old_segment *s)
+{
+    delta->retransmissions += s->segments;
+    delta->spurious += s->segments;
+}
+
+/* The tap had seen the bytes, or knows that they had been sent before: a DSACK may still call that needless. */
+static void expect_verdict(struct vms_table *t, struct tcp_half *self, const struct old_segment *s, bool filled_hole)
+{
+    struct scoreboard *b = board_want(t, self);
+    struct resend resend = {s->packet->tcp_seq, s->end, (uint16_t)s->segments, filled_hole};
+    if (!b)
+        return;
+    board_abort(b, s->packet->tcp_seq);
+    board_note_resend(b, resend, s->packet->ts_ns);
+}
+
+/* Whether a segment that fills an open hole had only been overtaken. Sooner than the sender can have learnt of a loss
+   it must be so, unless a timer that had long been running made it send again. */
+static bool was_overtaken(const struct flow *f, const struct tcp_half *self, const struct old_segment *s,
+                          const struct hole *hole)
+{
+    int64_t age_ns = s->packet->ts_ns - hole->born_ns;
+    bool early = age_ns < tcp_earliest_resend_ns(f);
+    if (early && rtt_path_ns(f) && !hole->after_pause)
+        return true;
+    switch (order_of(self, s->packet, &hole->opener)) {
+    case ORDER_BEFORE: return early || age_ns < OVERTAKEN_MOST_NS;
+    case ORDER_AFTER: return false;
+    default: return early;
+    }
+}
+
+static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, const struct old_segment *s,
+                           const struct hole *hole)
+{
+    struct tcp_half *self = &f->tcp[direction];
+    struct scoreboard *b = board_of(t, self);
+    if (was_overtaken(f, self, s, hole)) {
+        f->delta[direction].reordered += s->segments;
+        board_abort(b, s->packet->tcp_seq);             /* what lies behind waited for this one */
+        return;
+    }
+    f->delta[direction].upstream_losses += s->segments;
+    expect_verdict(t, self, s, true);
+}
+
+/* The receiver had ACKed the bytes before the tap saw them: the mirror was late, or they were sent once more. */
+static void fill_acked_hole(const struct vms_table *t, struct flow *f, int direction, const struct old_segment *s,
+                            const struct hole *hole, uint32_t bytes)
+{
+    vms_half_t *delta = &f->delta[direction];
+    int64_t age_ns = s->packet->ts_ns - hole->born_ns;
+    int64_t late_ns = t->options.duplicate_horizon_ns;
+    enum sent_order order = order_of(&f->tcp[direction], s->packet, &hole->opener);
+    bool early = age_ns < tcp_earliest_resend_ns(f) || age_ns < TAP_REORDERING_NS;
+    if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && age_ns > late_ns)) {
+        resent_needlessly(delta, s);
+    } else if (early || order == ORDER_BEFORE) {
+        delta->reordered += s->segments;
+        delta->unseen_bytes -= delta->unseen_bytes < bytes ? delta->unseen_bytes : bytes;
+    } else {
+        delta->unknown_causes += s->segments;
+    }
+}
+
+static void send_again(struct vms_table *t, struct flow *f, int direction, const struct old_segment *s)
+{
+    struct tcp_half *self = &f->tcp[direction];
+    struct scoreboard *b = board_of(t, self);
+    if (self->flags & HALF_ACKED_KNOWN && seq_at_most(s->end, self->acked)) {
+        resent_needlessly(&f->delta[direction], s);
+        if (b)
+            board_abort(b, s->packet->tcp_seq);
+        return;
+    }
+    f->delta[direction].retransmissions += s->segments;
+    expect_verdict(t, self, s, false);
+}
+
+/* Bytes below the highest seen: which of the causes? */
+static void old_segment(struct vms_table *t, struct flow *f, int direction, const struct packet *p, uint32_t end)
+{
+    struct tcp_half *self = &f->tcp[direction];
+    struct scoreboard *b = board_of(t, self);
+    struct old_segment s = {p, end, segments_of(p->payload_bytes, f->tcp[!direction].mss)};
+    struct hole hole;
+    uint32_t bytes = 0;
+    enum fill fill = b ? board_fill(t, b, p->tcp_seq, end, &hole, &bytes) : FILL_NONE;
+    if (fill == FILL_OPEN)
+        fill_open_hole(t, f, direction, &s, &hole);
+    else if (fill == FILL_ACKED)
+        fill_acked_hole(t, f, direction, &s, &hole, bytes);
+    else if (self->flags & HALF_BLIND && seq_before(p->tcp_seq, self->blind_below))
+        f->delta[direction].unknown_causes += s.segments;
+    else
+        send_again(t, f, direction, &s);
+    if (seq_before(self->next, end))
+        self->next = end;
+}
+
+bool segment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+{
+    struct tcp_half *self = &f->tcp[direction];
+    uint32_t length = sequence_length(p), end = p->tcp_seq + length;
+    if (seq_at_most(self->next, p->tcp_seq)) {
+        advance(t, f, self, p, end);
+        return p->payload_bytes != 0;
+    }
+    if (length == 0)
+        return false;
+    bool brings_new = seq_before(self->next, end);
+    old_segment(t, f, direction, p, end);
+    return brings_new && p->payload_bytes;
+}
