@@ -199,7 +199,11 @@ def test_an_rtt_of_one_way_makes_no_path() -> None:
     assert row["path_rtt_us"] is None
 
 
-TCP_ONLY = {"retransmissions", "spurious", "upstream_losses", "reordered", "zero_windows", "unseen_bytes", "loss_ratio"}
+TCP_ONLY = {
+    "retransmissions", "spurious", "upstream_losses", "reordered", "zero_windows", "out_of_window", "unknown_causes",
+    "unseen_bytes", "unseen_ratio", "loss_ratio", "rtt_count", "one_sided_flows", "untold_segments", "confidence",
+}  # fmt: skip
+TWO_SIDED = {"unseen_bytes", "unseen_ratio", "rtt_count"}
 MEASURED = {name for name in (m.name for m in VM_TRAFFIC) if name.endswith("_us")}
 
 
@@ -207,7 +211,7 @@ MEASURED = {name for name in (m.name for m in VM_TRAFFIC) if name.endswith("_us"
     ("protocol", "seen", "nulls"),
     [
         (TCP, BOTH_SEEN, MEASURED),
-        (TCP, native.SEEN["c2s"], MEASURED | {"unseen_bytes"}),
+        (TCP, native.SEEN["c2s"], MEASURED | TWO_SIDED),
         (UDP, BOTH_SEEN, MEASURED | TCP_ONLY),
         (ICMP, BOTH_SEEN, MEASURED | TCP_ONLY | {"data_packets"}),
         (SCTP, BOTH_SEEN, MEASURED | TCP_ONLY | {"data_packets"}),
@@ -217,7 +221,9 @@ MEASURED = {name for name in (m.name for m in VM_TRAFFIC) if name.endswith("_us"
 )
 def test_nulls(protocol: int, seen: int, nulls: set[str]) -> None:
     """What has no meaning for the protocol, or could not be measured, is null; everything else is a number."""
-    one = record(protocol=protocol, seen=seen, c2s_packets=3, c2s_data_packets=2, c2s_bytes=99)
+    one = record(
+        protocol=protocol, seen=seen, c2s_packets=3, c2s_data_packets=2, c2s_bytes=99, c2s_payload_bytes=9
+    )  # fmt: skip
     row = pair(report_of(one), "10.0.0.1", "10.0.0.2")
     assert {name for name, value in row.items() if value is None} == nulls
 
@@ -227,6 +233,55 @@ def test_one_sided_flows_add_nothing_to_unseen() -> None:
     known = record(c2s_packets=1, c2s_unseen_bytes=10)
     unknown = record(client_port=2, seen=native.SEEN["c2s"], c2s_packets=1, c2s_unseen_bytes=5000)
     assert pair(report_of(known, unknown), "10.0.0.1", "10.0.0.2")["unseen_bytes"] == 10
+
+
+# ---- how much a figure rests on
+
+
+def test_a_sound_mirror_gives_full_confidence() -> None:
+    """Seen both ways, nothing missed, every cause told."""
+    one = record(c2s_packets=9, c2s_data_packets=8, c2s_payload_bytes=800, c2s_retransmissions=2, c2s_rtt_count=3)
+    row = pair(report_of(one), "10.0.0.1", "10.0.0.2")
+    assert (row["confidence"], row["untold_segments"], row["unseen_ratio"], row["rtt_count"]) == (1.0, 0, 0.0, 3)
+
+
+def test_what_the_mirror_missed_lowers_confidence() -> None:
+    """Unseen bytes count as segments of the usual size, and the way back is judged by itself."""
+    leaky = record(c2s_packets=9, c2s_data_packets=8, c2s_payload_bytes=800, c2s_unseen_bytes=200, s2c_data_packets=4,
+                   s2c_packets=4, s2c_payload_bytes=40)  # fmt: skip
+    row = pair(report_of(leaky), "10.0.0.1", "10.0.0.2")
+    assert (row["confidence"], row["untold_segments"], row["unseen_ratio"]) == (0.75, 2, 0.2)
+    assert pair(report_of(leaky), "10.0.0.2", "10.0.0.1")["confidence"] == 1.0
+
+
+def test_one_sided_flows_and_unknown_causes_lower_confidence() -> None:
+    """Without the other side's ACKs nothing of a flow's data is told; an unknown cause is one segment."""
+    whole = record(c2s_packets=6, c2s_data_packets=6, c2s_payload_bytes=600, c2s_unknown_causes=1)
+    half = record(client_port=2, seen=native.SEEN["c2s"], c2s_packets=2, c2s_data_packets=2, c2s_payload_bytes=200)
+    report = report_of(whole, half)
+    row = pair(report, "10.0.0.1", "10.0.0.2")
+    assert (row["one_sided_flows"], row["untold_segments"], row["confidence"]) == (1, 3, 1 - 3 / 8)
+    (own,) = rows(report.table("sensor"))
+    assert (own["one_sided_flows"], own["one_sided_ratio"], own["confidence"]) == (1, 0.5, 1 - 3 / 8)
+
+
+def test_confidence_is_never_below_none() -> None:
+    """A mirror that shows only ACKs leaves no confidence; without data there is none to speak of."""
+    row = pair(report_of(record(c2s_packets=1, s2c_packets=9, c2s_unseen_bytes=90000)), "10.0.0.1", "10.0.0.2")
+    assert (row["confidence"], row["unseen_ratio"]) == (0.0, 1.0)
+    assert pair(report_of(record(c2s_packets=1)), "10.0.0.1", "10.0.0.2")["confidence"] is None
+
+
+def test_transit_over_a_pairs_flows() -> None:
+    """Least, mean and greatest over all copies of a direction, not a mean of means."""
+    one = record(c2s_packets=1, c2s_transit_count=1, c2s_transit_sum_ns=9000, c2s_transit_min_ns=9000,
+                 c2s_transit_max_ns=9000)  # fmt: skip
+    two = record(client_port=2, c2s_packets=3, c2s_transit_count=3, c2s_transit_sum_ns=6000, c2s_transit_min_ns=1000,
+                 c2s_transit_max_ns=3500)  # fmt: skip
+    report = report_of(one, two, record(client_port=3, c2s_packets=1, s2c_packets=1))
+    row = pair(report, "10.0.0.1", "10.0.0.2")
+    assert (row["transit_min_us"], row["transit_avg_us"], row["transit_max_us"]) == (1.0, 3.75, 9.0)
+    assert pair(report, "10.0.0.2", "10.0.0.1")["transit_min_us"] is None
 
 
 # ---- the other measurements
@@ -257,7 +312,7 @@ def test_a_top_flow_without_ports() -> None:
 
 def test_the_sensors_own_numbers() -> None:
     """Fates, drops that nobody knows, ratios of sums; flows without the overflow entry."""
-    one = record(c2s_packets=5, c2s_bytes=900, s2c_bytes=100, c2s_unseen_bytes=1000)
+    one = record(c2s_packets=5, c2s_payload_bytes=900, s2c_payload_bytes=100, c2s_unseen_bytes=1000)
     (row,) = rows(report_of(one, overflow(c2s_packets=3), counted=counters(flow=5, overflow=3, arp=2)).table("sensor"))
     assert (row["received"], row["fate_flow"], row["fate_overflow"], row["fate_arp"], row["flows"]) == (10, 5, 3, 2, 1)
     assert (row["dropped_kernel"], row["dropped_nic"]) == (None, None)

@@ -21,6 +21,7 @@ WHO = {
 }  # fmt: skip
 TIMES = {
     "handshake_server_us", "handshake_client_us", "response_time_count", "response_time_avg_us", "response_time_max_us",
+    "transit_min_us", "transit_avg_us", "transit_max_us",
 }  # fmt: skip
 EACH_WAY = {
     "packets", "bytes", "payload_bytes", "data_packets", "mirror_duplicates", "retransmissions", "spurious",
@@ -30,19 +31,21 @@ EACH_WAY = {
 CONTRACT = WHO | TIMES | {f"{way}_{name}" for way in ("c2s", "s2c") for name in EACH_WAY}
 """The names that were promised; renaming one breaks somebody's program."""
 
-ADDED_EACH_WAY = {"window_probes", "unknown_causes", "unsure"}
+ADDED_SENT = {"window_probes", "out_of_window", "unknown_causes", "unsure"}
+TRANSIT = {"transit_min_us", "transit_avg_us", "transit_max_us"}
+ADDED_EACH_WAY = ADDED_SENT | TRANSIT
 ADDED = {"end_reason"} | {f"{way}_{name}" for way in ("c2s", "s2c") for name in ADDED_EACH_WAY}
 """What the record has beyond the promise."""
 
 INTEGERS = {"packets", "bytes", "payload_bytes", "data_packets", "mirror_duplicates", "retransmissions", "spurious",
             "upstream_losses", "reordered", "unseen_bytes", "zero_windows", "keepalives", "rtt_count", "window_probes",
-            "unknown_causes", "start_ns", "end_ns", "client_port", "server_port", "vni",
+            "out_of_window", "unknown_causes", "start_ns", "end_ns", "client_port", "server_port", "vni",
             "response_time_count"}  # fmt: skip
 
 PAYLOAD = {"payload_bytes", "data_packets"}
-SENT = {"retransmissions", "upstream_losses", "reordered", "zero_windows", "keepalives", *ADDED_EACH_WAY}
+SENT = {"retransmissions", "upstream_losses", "reordered", "zero_windows", "keepalives", *ADDED_SENT}
 BOTH = {"spurious", "unseen_bytes", "rtt_count"}
-SAMPLES = {"loss_ratio", "rtt_min_us", "rtt_avg_us", "rtt_max_us"}
+SAMPLES = {"loss_ratio", "rtt_min_us", "rtt_avg_us", "rtt_max_us", *TRANSIT}
 
 
 def nulls(flow: dict[str, Any], way: str) -> set[str]:
@@ -177,6 +180,17 @@ def test_times_that_were_measured() -> None:
     assert [flow[f"response_time_{name}"] for name in ("count", "avg_us", "max_us")] == [3, 0.003, 4000.001]
     assert [flow[f"c2s_rtt_{which}_us"] for which in ("min", "avg", "max")] == [1.0, 1.5, 2.001]
     assert flow["c2s_rtt_avg_us"] == pytest.approx(1.5005, abs=0.001)
+
+
+def test_transit_each_way_and_both() -> None:
+    """Of each direction, and of all copies together, also where only one direction had some."""
+    fields = {"c2s_transit_count": 2, "c2s_transit_sum_ns": 3500, "c2s_transit_min_ns": 500, "c2s_transit_max_ns": 3000}
+    flow = flow_of(record(**fields, protocol=UDP))
+    assert [flow[f"c2s_transit_{which}_us"] for which in ("min", "avg", "max")] == [0.5, 1.75, 3.0]
+    assert [flow[f"transit_{which}_us"] for which in ("min", "avg", "max")] == [0.5, 1.75, 3.0]
+    back = {"s2c_transit_count": 1, "s2c_transit_sum_ns": 9500, "s2c_transit_min_ns": 9500, "s2c_transit_max_ns": 9500}
+    flow = flow_of(record(**fields, **back))
+    assert [flow[f"transit_{which}_us"] for which in ("min", "avg", "max")] == [0.5, 4.333, 9.5]
 
 
 @pytest.mark.parametrize(
