@@ -28,10 +28,22 @@ WIDE = 118
 MOST_PAIRS = 20_000
 """Pairs kept apart; the traffic of further ones is added up in one."""
 
+DOUBTFUL = 0.95
+"""A loss figure that rests on less than this part of the segments is marked."""
+
 NumpyArray = npt.NDArray[Any]
 _TAGS = ("src_vm", "src_tenant", "dst_vm", "dst_tenant", "scope", "service")
 _OTHER = ("other", "other", "other", "other", "unknown", "other")
-_SUMS = ("bytes", "packets", "data_packets", "retransmissions", "spurious", "upstream_losses", "tcp_points")
+_SUMS = (
+    "bytes",
+    "packets",
+    "data_packets",
+    "retransmissions",
+    "spurious",
+    "upstream_losses",
+    "tcp_points",
+    "untold_segments",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class Pair:
     rtt_min_us: float | None
     worst_p95_us: float | None
     loss_ratio: float | None
+    confidence: float
 
 
 class Summary:
@@ -128,6 +141,7 @@ class Summary:
             rtt_min_us=least if np.isfinite(least) else None,
             worst_p95_us=worst if np.isfinite(worst) else None,
             loss_ratio=lost / sent if sent and sums["tcp_points"] else None,
+            confidence=max(1 - sums["untold_segments"] / sums["data_packets"], 0) if sums["data_packets"] else 1,
         )
 
 
@@ -162,7 +176,7 @@ HEADINGS = (
     Heading("packets", lambda pair, _: f"{pair.packets:,}", essential=False),
     Heading("RTT min", lambda pair, _: _latency(pair.rtt_min_us)),
     Heading("RTT p95", lambda pair, _: _latency(pair.worst_p95_us)),
-    Heading("loss", lambda pair, _: "-" if pair.loss_ratio is None else f"{pair.loss_ratio:.2%}"),
+    Heading("loss", lambda pair, _: _loss(pair)),
 )
 
 
@@ -215,10 +229,19 @@ def _beneath(summary: Summary, most: int) -> str:
     more = "1 more pair is not shown. " if hidden == 1 else f"{hidden:,} more pairs are not shown. "
     if hidden < 1:
         more = ""
+    doubtful = any(pair.loss_ratio is not None and pair.confidence < DOUBTFUL for pair in summary.top(most))
+    doubt = f" ? rests on less than {DOUBTFUL:.0%} of the segments: see confidence." if doubtful else ""
     return (
         f"[dim]{more}Each line is one direction of a pair. RTT: from the tap to the second VM and back; p95: in the "
-        "worst window. Loss: segments resent or lost before the tap / data segments. - is what was not measured.[/dim]"
+        "worst window. Loss: segments resent or lost before the tap / data segments. - is what was not measured."
+        f"{doubt}[/dim]"
     )
+
+
+def _loss(pair: Pair) -> str:
+    if pair.loss_ratio is None:
+        return "-"
+    return f"{pair.loss_ratio:.2%}" + ("?" if pair.confidence < DOUBTFUL else "")
 
 
 def _latency(us: float | None) -> str:

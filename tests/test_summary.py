@@ -75,6 +75,17 @@ def test_latency_and_loss_over_windows() -> None:
     assert pair(reports[0], "10.0.0.1", "10.0.0.2")["loss_ratio"] == 0.1
 
 
+def test_a_doubtful_loss_is_marked() -> None:
+    """Where the tap could not tell the fate of a tenth of the segments, a question mark says so, and the line below."""
+    sound = record(c2s_packets=10, c2s_data_packets=10, c2s_payload_bytes=1000, c2s_bytes=1)
+    leaky = record("10.0.0.3", c2s_packets=10, c2s_data_packets=10, c2s_payload_bytes=1000, c2s_unseen_bytes=100,
+                   c2s_retransmissions=1, c2s_bytes=1)  # fmt: skip
+    text = printed(summary_of(report_of(sound, leaky)))
+    assert sorted(re.findall(r"[\d.]+%\??(?= *$)", text, re.MULTILINE)) == ["0.00%", "10.00%?"]
+    assert "less than 95% of the" in text
+    assert "?" not in printed(summary_of(report_of(sound)))
+
+
 def test_loss_without_tcp_is_unknown() -> None:
     """UDP loses too, but nobody can tell from here: a dash, not 0 %."""
     (found,) = summary_of(window([("a", "b")])).top(1)
