@@ -1,0 +1,193 @@
+"""What is true of a connection, in the terms of the flow record, as far as the capture can show it.
+
+Everything follows from what happened to each packet: which transmission of which bytes it is, where it was lost, which
+arrival an ACK answers. What the sensor would have to guess is known here. Where the mirror dropped a packet, the truth is
+what the remaining ones can show; each such place says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from .ends import DATA, FIN, FORGED, KEEPALIVE, PROBE, RST, SYN, Sent
+from .path import Connection, Sighting
+
+CAUSES = (
+    "retransmissions", "spurious", "upstream_losses", "reordered", "keepalives", "window_probes", "zero_windows",
+    "out_of_window", "mirror_duplicates", "unseen_bytes",
+)  # fmt: skip
+
+
+@dataclass
+class Direction:
+    """The truth of one direction."""
+
+    packets: int = 0
+    payload_bytes: int = 0
+    data_packets: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    rtt_min_ns: int | None = None
+
+
+@dataclass
+class Truth:
+    """The truth of a connection. Times in ns, None where the capture does not show them."""
+
+    directions: tuple[Direction, Direction]
+    handshake_server_ns: int | None
+    handshake_client_ns: int | None
+    transit_ns: tuple[list[int], list[int]]
+
+
+def truth_of(connection: Connection) -> Truth:
+    """Everything that the capture of a connection can show."""
+    first: list[Sighting] = []
+    seen: dict[int, Sighting] = {}
+    transit: tuple[list[int], list[int]] = ([], [])
+    directions = (Direction(), Direction())
+    for sighting in connection.sightings:
+        earlier = seen.setdefault(id(sighting.sent), sighting)
+        if earlier is sighting:
+            first.append(sighting)
+        else:
+            directions[sighting.sent.side].counts["mirror_duplicates"] += 1
+            transit[sighting.sent.side].append(sighting.time_ns - earlier.time_ns)
+    for side, direction in enumerate(directions):
+        _Judge(first, side, direction).judge()
+    return Truth(directions, *_handshake(first), transit)
+
+
+class _Judge:
+    """Goes through the capture once for one direction."""
+
+    def __init__(self, first: list[Sighting], side: int, direction: Direction) -> None:
+        self.first, self.side, self.direction = first, side, direction
+        self.counts = direction.counts
+        self.named = self._named_duplicates()
+        self.passed: dict[int, list[Sighting]] = defaultdict(list)  # captured transmissions by start
+        self.ends: dict[int, int] = {}
+        self.highest = self.acked = 0
+        self.peer_closed = False
+        self.unseen: set[int] = set()
+        self.floor: int | None = None  # where the direction began for the capture
+        self.resends: list[tuple[int, int]] = []  # (time, start)
+
+    def judge(self) -> None:
+        for sighting in self.first:
+            sent = sighting.sent
+            if sent.side == self.side:
+                self._own(sighting)
+            elif sent.kind != FORGED:
+                self._others(sighting)
+
+    # ---- what the capture tells of later on
+
+    def _named_duplicates(self) -> set[int]:
+        """Bytes that a captured DSACK names, once for each time; given as start."""
+        return {
+            sighting.sent.sacks[0][0]
+            for sighting in self.first
+            if sighting.sent.side != self.side and sighting.sent.names_duplicate
+        }
+
+    # ---- this side's packets
+
+    def _own(self, sighting: Sighting) -> None:
+        sent, counts = sighting.sent, self.counts
+        self.direction.packets += 1
+        self.direction.payload_bytes += sent.octets
+        closed = sent.window >> 7 == 0 and not sent.flags & (SYN | RST)
+        counts["zero_windows"] += closed and sent.kind != FORGED
+        if sent.kind == FORGED:
+            counts["out_of_window"] += 1
+            self.direction.data_packets += 1
+        elif sent.kind in (PROBE, KEEPALIVE):
+            # A probe of a window whose closing the mirror dropped looks like a keep-alive, and is one for the capture.
+            counts["window_probes" if self.peer_closed else "keepalives"] += self.floor is not None
+        elif sent.end > sent.seq:
+            self.direction.data_packets += sent.octets > 0
+            self._segment(sighting)
+        if sent.kind != FORGED and self.floor is None:
+            self.floor = sent.seq
+
+    def _segment(self, sighting: Sighting) -> None:
+        sent, counts = sighting.sent, self.counts
+        earlier = self.passed[sent.seq]
+        known_acked = sent.end <= self.acked
+        named = sent.seq in self.named
+        if sent.end > self.highest:
+            pass  # nothing later has passed: even a resend only advances, as far as the capture can show
+        elif sent.resend and earlier:
+            counts["retransmissions"] += 1
+            counts["spurious"] += known_acked or named
+        elif sent.resend and (known_acked or named):
+            # The mirror had missed what the receiver had got.
+            counts["retransmissions"] += 1
+            counts["spurious"] += 1
+            if not known_acked:
+                self._miss(sent)
+        elif sent.resend:
+            counts["upstream_losses"] += 1
+        else:
+            counts["reordered"] += 1
+        if sent.resend:
+            self.resends.append((sighting.time_ns, sent.seq))
+        earlier.append(sighting)
+        self.ends[sent.seq] = sent.end
+        self.highest = max(self.highest, sent.end)
+
+    def _miss(self, sent: Sent) -> None:
+        if sent.seq not in self.unseen:
+            self.unseen.add(sent.seq)
+            self.counts["unseen_bytes"] += sent.end - sent.seq
+
+    # ---- the other side's ACKs
+
+    def _others(self, sighting: Sighting) -> None:
+        sent = sighting.sent
+        if not sent.flags & (SYN | RST):
+            self.peer_closed = sent.window >> 7 == 0
+        if sent.ack is None or sent.flags & RST:
+            return
+        if sent.ack > self.acked:
+            self._sample(sighting)
+            self._cover(self.acked, sent.ack)
+            self.acked = sent.ack
+        self.highest = max(self.highest, sent.ack)
+
+    def _cover(self, start: int, end: int) -> None:
+        """Bytes that are ACKed and that no captured packet carried: the mirror missed them."""
+        if self.floor is None:
+            return  # of a direction that has not been seen nobody knows where it began
+        start = max(start, self.floor)
+        carried = sum(max(min(until, end) - max(seq, start), 0) for seq, until in self.ends.items())
+        self.counts["unseen_bytes"] += max(end - start - carried, 0)
+
+    def _sample(self, sighting: Sighting) -> None:
+        """Karn's rule: the ACK answers a segment that passed once, and nothing before it was sent again meanwhile."""
+        answered = sighting.sent.answers
+        if answered is None or answered.end != sighting.sent.ack or answered.resend or answered.kind != DATA:
+            return
+        passed = self.passed.get(answered.seq, [])
+        if len(passed) != 1 or passed[0].sent is not answered or not answered.octets:
+            return
+        since = passed[0].time_ns
+        if any(when > since and seq < answered.end for when, seq in self.resends):
+            return
+        took = sighting.time_ns - since
+        least = self.direction.rtt_min_ns
+        self.direction.rtt_min_ns = took if least is None else min(least, took)
+
+
+def _handshake(first: list[Sighting]) -> tuple[int | None, int | None]:
+    """Both halves, if the capture shows each packet of it, each sent once."""
+    syn = [s for s in first if s.sent.flags & SYN and s.sent.side == 0]
+    syn_ack = [s for s in first if s.sent.flags & SYN and s.sent.side == 1]
+    ack = [s for s in first if s.sent.side == 0 and not s.sent.flags & SYN and s.sent.kind != FORGED]
+    server = client = None
+    if len(syn) == 1 and syn_ack and not syn[0].sent.resend and syn_ack[0].time_ns >= syn[0].time_ns:
+        server = syn_ack[0].time_ns - syn[0].time_ns if syn_ack[0].sent.answers is None else None
+    if len(syn_ack) == 1 and ack and ack[0].sent.answers is syn_ack[0].sent and not ack[0].sent.flags & FIN:
+        client = ack[0].time_ns - syn_ack[0].time_ns
+    return server, client
