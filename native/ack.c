@@ -2,34 +2,41 @@
 
 #include "tcp.h"
 
+#define SACK_BLOCKS 4
+
+/* What the option says: blocks of bytes that the receiver holds (RFC 2018), and one that it has received twice. */
 struct sack {
-    uint32_t start;
-    uint32_t end;
-    bool duplicate;                 /* reports bytes received twice */
+    struct { uint32_t start, end; } blocks[SACK_BLOCKS];
+    int count;
+    bool duplicate;                 /* the first block is a DSACK */
 };
 
-/* The first SACK block (RFC 2018). RFC 2883: below the cumulative ACK, or inside the second block, it is a DSACK. */
-static bool first_sack(const struct packet *p, struct sack *sack)
+/* RFC 2883: below the cumulative ACK, or inside the second block, the first block is a DSACK. */
+static bool read_sack(const struct packet *p, struct sack *sack)
 {
     uint8_t size = 0;
-    const uint8_t *blocks = p->tcp_options_size >= 10 ? tcp_option(p, TCP_OPTION_SACK, &size) : NULL;
-    if (!blocks || size < 8)
-        return false;
-    *sack = (struct sack){.start = be32(blocks), .end = be32(blocks + 4)};
-    bool inside_second = size >= 16 && seq_at_most(be32(blocks + 8), sack->start) &&
-                         seq_at_most(sack->end, be32(blocks + 12));
-    sack->duplicate = seq_before(sack->start, p->tcp_ack) || inside_second;
-    return true;
+    const uint8_t *option = p->tcp_options_size >= 10 ? tcp_option(p, TCP_OPTION_SACK, &size) : NULL;
+    sack->count = option ? size / 8 : 0;
+    if (sack->count > SACK_BLOCKS)
+        sack->count = SACK_BLOCKS;
+    for (int i = 0; i < sack->count; i++) {
+        sack->blocks[i].start = be32(option + 8 * i);
+        sack->blocks[i].end = be32(option + 8 * i + 4);
+    }
+    bool inside_second = sack->count > 1 && seq_at_most(sack->blocks[1].start, sack->blocks[0].start) &&
+                         seq_at_most(sack->blocks[0].end, sack->blocks[1].end);
+    sack->duplicate = sack->count && (seq_before(sack->blocks[0].start, p->tcp_ack) || inside_second);
+    return sack->count != 0;
 }
 
 /* The receiver has got these bytes twice. If the tap had taken the resend for the first copy to pass, then what it had
    missed was not lost. */
-static void resent_needlessly(struct scoreboard *b, vms_half_t *delta, const struct sack *sack, uint16_t mss)
+static void resent_needlessly(struct scoreboard *b, vms_half_t *delta, uint32_t start, uint32_t end, uint16_t mss)
 {
-    struct resend *resend = board_find_resend(b, sack->start, sack->end);
+    struct resend *resend = board_find_resend(b, start, end);
     if (!resend)
         return;
-    uint32_t named = segments_of(sack->end - sack->start, mss);
+    uint32_t named = segments_of(end - start, mss);
     if (named > resend->segments)
         named = resend->segments;
     if (resend->filled_hole && delta->upstream_losses < named)
@@ -40,19 +47,19 @@ static void resent_needlessly(struct scoreboard *b, vms_half_t *delta, const str
         return;
     delta->upstream_losses -= named;
     delta->retransmissions += named;
-    delta->unseen_bytes += sack->end - sack->start;
+    delta->unseen_bytes += end - start;
 }
 
-/* What a SACK says of this side's data: a resend was needless; or bytes wait for a hole, and so will their ACK. */
+/* What a SACK says of this side's data: a resend was needless; and bytes wait for a hole, and so will their ACK. */
 static void selectively_acknowledged(struct scoreboard *b, vms_half_t *delta, uint16_t mss, const struct packet *p)
 {
     struct sack sack;
-    if (!first_sack(p, &sack))
+    if (!read_sack(p, &sack))
         return;
     if (sack.duplicate)
-        resent_needlessly(b, delta, &sack, mss);
-    else
-        board_abort(b, p->tcp_ack);
+        resent_needlessly(b, delta, sack.blocks[0].start, sack.blocks[0].end, mss);
+    for (int i = sack.duplicate; i < sack.count; i++)
+        board_abort_held(b, sack.blocks[i].start, sack.blocks[i].end);
 }
 
 /* The ACK covers bytes that never passed the tap: the mirror lost them, or they are late. */

@@ -1,7 +1,9 @@
 /* Whether a packet that looks like one before it is a copy that the mirror delivered again, and whose flow counts it. */
 
-#include "flow.h"
+#include "tcp.h"
 
+#define COPY_SLACK_NS 100000LL
+#define SEGMENTS_WITHOUT_COPY 3     /* after so many the mirror does not copy, or not this flow */
 #define HORIZON_WITHOUT_ID 8        /* the part of the horizon in which packets that no identification tells apart are one */
 
 /* Seen with the same TTL in two domains: from one VNI to another a packet has to be routed, from one VLAN to another it
@@ -16,18 +18,53 @@ static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, c
     return !p->src_mac || memcmp(f->mac[place->direction], p->src_mac, 6) == 0;
 }
 
-/* Without an IP identification that changes, packets that follow each other may look the same. Both sightings of one that
-   was not routed in between are close to each other; but a fast retransmit may be as close: what tells is that
-   duplicate ACKs have asked for it, and that there was time for them to come. */
+/* How late another copy may be, in view of those that certainly were copies. */
+static bool comes_like_copies(const struct flow *f, int64_t age_ns)
+{
+    return f->copied_us && age_ns <= 2000 * (int64_t)f->copied_us + COPY_SLACK_NS;
+}
+
+/* A segment that takes up sequence numbers is sent again when the sender has learnt of a loss, a round later. */
+static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, const struct tcp_half *half,
+                            int64_t age_ns)
+{
+    if (age_ns < tcp_earliest_resend_ns(f))
+        return false;
+    if (half->duplicate_acks)
+        return true;
+    return !comes_like_copies(f, age_ns) && (f->copied_us || age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID);
+}
+
+/* An ACK is repeated when data comes out of order (RFC 5681 section 4.2), as soon as that. */
+static bool can_be_another_ack(const struct vms_table *t, const struct flow *f, int64_t age_ns)
+{
+    if (f->copied_us)
+        return !comes_like_copies(f, age_ns);
+    if (f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_WITHOUT_COPY)
+        return true;
+    return age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID;
+}
+
+/* Without an IP identification that changes, packets that follow each other may look the same. */
 static bool can_be_another(const struct vms_table *t, const struct flow *f, const struct packet *p,
-                           const struct place *place, const struct sighting *first)
+                           const struct place *place, int64_t age_ns)
 {
     const struct tcp_half *half = &f->tcp[place->direction];
-    int64_t age_ns = duplicate_age_ns(first, p);
     if (p->ip_id && !(half->flags & HALF_IDS_REPEAT))
         return false;
-    return age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID ||
-           (p->has_tcp && half->duplicate_acks && age_ns >= tcp_earliest_resend_ns(f));
+    if (!p->has_tcp)
+        return age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID;
+    if (sequence_length(p))
+        return can_be_a_resend(t, f, half, age_ns);
+    return can_be_another_ack(t, f, age_ns);
+}
+
+/* Remembers how late copies come: those of segments, since an ACK may only look like one. */
+static void learn_delay(struct flow *f, const struct packet *p, int64_t age_ns)
+{
+    uint64_t us = age_ns < 1000 ? 1 : (uint64_t)age_ns / 1000;
+    if (p->has_tcp && sequence_length(p) && us > f->copied_us)
+        f->copied_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
 bool copy_counted(struct vms_table *t, const struct packet *p, const struct place *place)
@@ -42,10 +79,12 @@ bool copy_counted(struct vms_table *t, const struct packet *p, const struct plac
     }
     if (!flow_has_endpoints(f, place))
         return false;
-    if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_another(t, f, p, place, first)))
+    int64_t age_ns = duplicate_age_ns(first, p);
+    if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_another(t, f, p, place, age_ns)))
         return false;
+    learn_delay(f, p, age_ns);
     window_list(t, f, first->slot);
     f->delta[place->direction].mirror_duplicates++;
-    transit_note(t, f, place->direction, duplicate_age_ns(first, p));
+    transit_note(t, f, place->direction, age_ns);
     return true;
 }

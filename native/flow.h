@@ -71,7 +71,7 @@ struct tcp_half {
     uint8_t scale;                  /* SCALE_ */
     uint8_t duplicate_acks;         /* since the other side's ACK last moved on */
     uint8_t ids_in_order;           /* how many steps of its IP identifications were small and forward */
-    uint8_t zero;
+    uint8_t segments;               /* that took up sequence numbers, as far as it counts */
 };
 
 enum {
@@ -127,9 +127,11 @@ struct flow {
     uint64_t response_max_ns;
     uint32_t response_count;
     uint32_t client_isn;            /* to know the same SYN again */
+    uint32_t copied_us;             /* how late a certain copy has come, at most; 0 if none has */
     uint8_t mac[2][6];              /* of the sender in each direction */
     uint16_t vlan[VMS_VLAN_MAX];
 };
+_Static_assert(sizeof(struct flow) <= 512, "eight cache lines");
 _Static_assert(offsetof(struct flow, last_ns) == 64 && offsetof(struct flow, tcp) == 128, "a cache line each");
 
 /* Whole cache lines, so that no two flows share one. */

@@ -3,7 +3,7 @@
 #include "tcp.h"
 
 #define REUSE_IDLE_NS 1000000000LL          /* a SYN on a connection as idle as this starts a new one */
-#define PIGGYBACK_NS 10000000LL             /* data this soon may carry the handshake's ACK; later, that one was not seen */
+#define PIGGYBACK_NS 10000000LL             /* data this soon may carry the handshake's ACK; later, its sender was waiting */
 #define SMALLEST_MSS 536                    /* RFC 9293 section 3.7.1: what every host must take */
 #define RESET_DISTANCE (1u << 20)           /* a RST further from the sequence is ignored, as the hosts do (RFC 5961) */
 
@@ -62,12 +62,14 @@ static void handshake_syn_ack(struct flow *f, int direction, const struct packet
     rtt_note_base(&f->tcp[f->client], (uint64_t)f->handshake_server_ns);
 }
 
-/* Only the handshake's own ACK is a measurement: any later segment may have waited for its sender. */
+/* Only the handshake's own ACK is a measurement: any later segment may have waited for its sender. Data is that ACK only
+   if nothing was sent between the SYN and it, as the IP identification says. */
 static void handshake_ack(struct flow *f, const struct packet *p)
 {
     const struct tcp_half *client = &f->tcp[f->client], *server = &f->tcp[!f->client];
     bool server_waited = !(server->flags & HALF_DATA) || f->flags & FLOW_FAST_OPEN;
-    bool at_once = !p->payload_bytes || p->ts_ns - f->syn_ack_ns <= PIGGYBACK_NS;
+    bool next_packet = p->ip_id && (uint16_t)(p->ip_id - client->last_ip_id) == 1;
+    bool at_once = !p->payload_bytes || (next_packet && p->ts_ns - f->syn_ack_ns <= PIGGYBACK_NS);
     bool own = at_once && p->tcp_seq == client->next && p->tcp_ack == server->next && server_waited &&
                !(f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
     f->state = VMS_STATE_ESTABLISHED;

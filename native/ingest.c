@@ -60,7 +60,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
         return VMS_FATE_OVERFLOW;
     }
     struct flow *f = flow_at(t, slot);
-    order_learn_id(&f->tcp[direction], p, !(f->flags & (direction ? FLOW_SEEN_1 : FLOW_SEEN_0)));
+    bool first = !(f->flags & (direction ? FLOW_SEEN_1 : FLOW_SEEN_0));
     count_sender(t, f, direction, p);
     if (p->tunnel)
         note_tunnel(t, f, direction, p);
@@ -68,6 +68,7 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
         tcp_packet(t, f, direction, p);
     else if (p->protocol == TRANSPORT_UDP && p->payload_bytes)
         response_packet(t, f, direction, p->ts_ns);
+    order_learn_id(&f->tcp[direction], p, first);
     return VMS_FATE_FLOW;
 }
 

@@ -226,6 +226,20 @@ void board_abort(struct scoreboard *b, uint32_t seq)
         b->flight_count--;
 }
 
+void board_abort_held(struct scoreboard *b, uint32_t start, uint32_t end)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < b->flight_count; i++) {
+        uint32_t from = flight_index(b, i), to = flight_index(b, kept);
+        if (seq_before(start, b->flight_end[from]) && seq_at_most(b->flight_end[from], end))
+            continue;
+        b->flight_end[to] = b->flight_end[from];
+        b->flight_ns[to] = b->flight_ns[from];
+        kept++;
+    }
+    b->flight_count = (uint8_t)kept;
+}
+
 /* ---- resends ---- */
 
 void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_ns)

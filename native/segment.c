@@ -13,11 +13,12 @@ uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)
 
 /* ---- probes ---- */
 
-/* At the byte before the next one: a keep-alive (RFC 9293 section 3.8.4), or the probe of a closed window. */
+/* At the byte before the next one: a keep-alive (RFC 9293 section 3.8.4), or the probe of a closed window. Behind a FIN
+   it is an ACK that the FIN has overtaken. */
 static bool is_one_below(const struct tcp_half *self, const struct packet *p)
 {
     return p->payload_bytes <= 1 && !is_set(p, TCP_SYN) && !is_set(p, TCP_FIN) && is_set(p, TCP_ACK) &&
-           p->tcp_seq + 1 == self->next;
+           !(self->flags & HALF_FIN) && p->tcp_seq + 1 == self->next;
 }
 
 /* The last byte again, alone: a resend if it had been sent alone, and, once it is ACKed, is pushed again. */
@@ -224,6 +225,7 @@ bool segment_sent(struct vms_table *t, struct flow *f, int direction, const stru
 {
     struct tcp_half *self = &f->tcp[direction];
     uint32_t length = sequence_length(p), end = p->tcp_seq + length;
+    self->segments += length && self->segments < UINT8_MAX;
     if (seq_at_most(self->next, p->tcp_seq)) {
         advance(t, f, self, p, end);
         return p->payload_bytes != 0;

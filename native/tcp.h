@@ -168,6 +168,9 @@ int64_t board_land(struct scoreboard *b, uint32_t ack);
 /* Karn's rule: an ACK beyond a resent segment tells nothing about when it was sent. */
 void board_abort(struct scoreboard *b, uint32_t seq);
 
+/* Drops what is in flight of [start, end): the receiver holds it behind a hole. */
+void board_abort_held(struct scoreboard *b, uint32_t start, uint32_t end);
+
 void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_ns);
 
 /* The resend that holds all of [start, end) and has segments left, or NULL. */

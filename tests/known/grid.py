@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.command import vmsensor
 
-from .capture import address, pcap
+from .capture import Address, address, pcap
 from .ends import MS, SECOND, Habits, Script
 from .path import US, Connection, Legs, Trouble, run
 from .truth import CAUSES, Truth, truth_of
@@ -67,7 +67,7 @@ def script(chance: random.Random) -> Script:
     return Script(exchanges, keepalives, stall, chance.random() < 0.1)
 
 
-def connection(number: int, trouble: Trouble, chance: random.Random) -> Connection:
+def connection(where: Address, trouble: Trouble, chance: random.Random) -> Connection:
     """A connection with habits, delays and applications of its own."""
     client, server = chance.choice(DELAYS), chance.choice(DELAYS)
     legs = Legs(client, server, chance.choice((0, 0, 5 * US, (client + server) // 10)))
@@ -79,23 +79,21 @@ def connection(number: int, trouble: Trouble, chance: random.Random) -> Connecti
         clock_offset=chance.getrandbits(31),
     )  # fmt: skip
     ends = (replace(habits, buffer=16 << 10) if said.stall_ns else habits, habits)
-    identify = chance.choice(("flow", "flow", "host", "zero"))
+    identify = "zero" if where.six else chance.choice(("flow", "flow", "host", "zero"))
     # Without an identification that changes, only a copy that comes soon can be told from a resend.
     copy_ns = MS if identify == "zero" else chance.choice((50 * US, MS, 8 * MS))
     return run(chance.randrange(SPREAD_NS), legs, trouble, ends, said, identify, chance, copy_ns)
 
 
-Known = list[tuple[Connection, Any]]
+Known = list[tuple[Connection, Address]]
 
 
 def connections(cell: Cell, count: int, seed: int) -> Known:
     """So many connections of a cell, with their addresses."""
     chance = random.Random(f"{seed} {cell}")
     tagged = not cell.unseen  # a copy in another VLAN whose first sighting is missing would be another flow
-    return [
-        (connection(number, cell.trouble(chance), chance), address(number, chance, tagged))
-        for number in range(1, count + 1)
-    ]  # fmt: skip
+    places = [address(number, chance, tagged) for number in range(1, count + 1)]
+    return [(connection(where, cell.trouble(chance), chance), where) for where in places]
 
 
 @dataclass
