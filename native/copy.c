@@ -2,8 +2,8 @@
 
 #include "tcp.h"
 
-#define COPY_SLACK_NS 100000LL
-#define SEGMENTS_WITHOUT_COPY 3     /* after so many the mirror does not copy, or not this flow */
+#define COPY_SLACK_NS 1000000LL
+#define SEGMENTS_WITHOUT_COPY 8     /* after so many the mirror does not copy, or not this flow */
 #define HORIZON_WITHOUT_ID 8        /* the part of the horizon in which packets that no identification tells apart are one */
 
 /* Seen with the same TTL in two domains: from one VNI to another a packet has to be routed, from one VLAN to another it
@@ -18,31 +18,50 @@ static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, c
     return !p->src_mac || memcmp(f->mac[place->direction], p->src_mac, 6) == 0;
 }
 
+/* What is known of how the mirror copies this flow. */
+enum copying { COPYING_UNKNOWN, COPYING_NEVER, COPYING };
+
+static enum copying copying_of(const struct flow *f)
+{
+    if (f->copied_us)
+        return COPYING;
+    return f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_WITHOUT_COPY ? COPYING_NEVER : COPYING_UNKNOWN;
+}
+
 /* How late another copy may be, in view of those that certainly were copies. */
 static bool comes_like_copies(const struct flow *f, int64_t age_ns)
 {
-    return f->copied_us && age_ns <= 2000 * (int64_t)f->copied_us + COPY_SLACK_NS;
+    return age_ns <= 2000 * (int64_t)f->copied_us + COPY_SLACK_NS;
 }
 
-/* A segment that takes up sequence numbers is sent again when the sender has learnt of a loss, a round later. */
-static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, const struct tcp_half *half,
-                            int64_t age_ns)
+static bool is_prompt(const struct vms_table *t, int64_t age_ns)
 {
-    if (age_ns < tcp_earliest_resend_ns(f))
-        return false;
-    if (half->duplicate_acks)
-        return true;
-    return !comes_like_copies(f, age_ns) && (f->copied_us || age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID);
+    return age_ns <= t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID;
+}
+
+/* A segment that takes up sequence numbers is sent again when duplicate ACKs ask for it, or a round later. */
+static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, const struct packet *p,
+                            const struct tcp_half *half, int64_t age_ns)
+{
+    bool asked = half->duplicate_acks && p->tcp_seq == half->acked;
+    bool later = age_ns >= tcp_earliest_resend_ns(f);
+    if (is_set(p, TCP_SYN))
+        return age_ns >= TIMEOUT_LEAST_NS;
+    switch (copying_of(f)) {
+    case COPYING_NEVER: return asked || later;
+    case COPYING: return later && (asked || !comes_like_copies(f, age_ns));
+    default: return later && (asked || !is_prompt(t, age_ns));
+    }
 }
 
 /* An ACK is repeated when data comes out of order (RFC 5681 section 4.2), as soon as that. */
 static bool can_be_another_ack(const struct vms_table *t, const struct flow *f, int64_t age_ns)
 {
-    if (f->copied_us)
-        return !comes_like_copies(f, age_ns);
-    if (f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_WITHOUT_COPY)
-        return true;
-    return age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID;
+    switch (copying_of(f)) {
+    case COPYING_NEVER: return true;
+    case COPYING: return !comes_like_copies(f, age_ns);
+    default: return !is_prompt(t, age_ns);
+    }
 }
 
 /* Without an IP identification that changes, packets that follow each other may look the same. */
@@ -53,9 +72,9 @@ static bool can_be_another(const struct vms_table *t, const struct flow *f, cons
     if (p->ip_id && !(half->flags & HALF_IDS_REPEAT))
         return false;
     if (!p->has_tcp)
-        return age_ns > t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID;
+        return !is_prompt(t, age_ns);
     if (sequence_length(p))
-        return can_be_a_resend(t, f, half, age_ns);
+        return can_be_a_resend(t, f, p, half, age_ns);
     return can_be_another_ack(t, f, age_ns);
 }
 

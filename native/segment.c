@@ -3,7 +3,6 @@
 #include "tcp.h"
 
 #define TAP_REORDERING_NS 1000000LL         /* an ACK may pass the tap this much before the data that it ACKs */
-#define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define OVERTAKEN_MOST_NS 100000000LL       /* nothing is overtaken for longer: its marks are not what they seem */
 
 uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)

@@ -7,6 +7,7 @@
 #define BOARD_HOLES 64
 #define BOARD_FLIGHT 32
 #define BOARD_RESENDS 8
+#define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define SEQUENCE_FAR (1u << 28)     /* further than this, the same numbers may mean other bytes */
 
 static inline bool is_set(const struct packet *p, uint8_t flags)
