@@ -3,7 +3,8 @@
 #include "tcp.h"
 
 #define COPY_SLACK_NS 1000000LL
-#define SEGMENTS_WITHOUT_COPY 8     /* after so many the mirror does not copy, or not this flow */
+#define SEGMENTS_WITHOUT_COPY 8     /* after so many of a flow its mirror does not copy, */
+#define PACKETS_A_COPY 256          /* if it copies less than one of so many packets in general */
 #define HORIZON_WITHOUT_ID 8        /* the part of the horizon in which packets that no identification tells apart are one */
 
 /* Seen with the same TTL in two domains: from one VNI to another a packet has to be routed, from one VLAN to another it
@@ -21,11 +22,13 @@ static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, c
 /* What is known of how the mirror copies this flow. */
 enum copying { COPYING_UNKNOWN, COPYING_NEVER, COPYING };
 
-static enum copying copying_of(const struct flow *f)
+static enum copying copying_of(const struct vms_table *t, const struct flow *f)
 {
+    bool mirror_copies = t->certain_copies > t->counters.received / PACKETS_A_COPY;
     if (f->copied_us)
         return COPYING;
-    return f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_WITHOUT_COPY ? COPYING_NEVER : COPYING_UNKNOWN;
+    return !mirror_copies && f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_WITHOUT_COPY ? COPYING_NEVER
+                                                                                               : COPYING_UNKNOWN;
 }
 
 /* How late another copy may be, in view of those that certainly were copies. */
@@ -47,8 +50,8 @@ static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, con
     bool later = age_ns >= tcp_earliest_resend_ns(f);
     if (is_set(p, TCP_SYN))
         return age_ns >= TIMEOUT_LEAST_NS;
-    switch (copying_of(f)) {
-    case COPYING_NEVER: return asked || later;
+    switch (copying_of(t, f)) {
+    case COPYING_NEVER: return true;
     case COPYING: return later && (asked || !comes_like_copies(f, age_ns));
     default: return later && (asked || !is_prompt(t, age_ns));
     }
@@ -57,7 +60,7 @@ static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, con
 /* An ACK is repeated when data comes out of order (RFC 5681 section 4.2), as soon as that. */
 static bool can_be_another_ack(const struct vms_table *t, const struct flow *f, int64_t age_ns)
 {
-    switch (copying_of(f)) {
+    switch (copying_of(t, f)) {
     case COPYING_NEVER: return true;
     case COPYING: return !comes_like_copies(f, age_ns);
     default: return !is_prompt(t, age_ns);
@@ -78,11 +81,14 @@ static bool can_be_another(const struct vms_table *t, const struct flow *f, cons
     return can_be_another_ack(t, f, age_ns);
 }
 
-/* Remembers how late copies come: those of segments, since an ACK may only look like one. */
-static void learn_delay(struct flow *f, const struct packet *p, int64_t age_ns)
+/* Remembers that the mirror copies, and how late; an ACK may only look like a copy. */
+static void learn_copy(struct vms_table *t, struct flow *f, const struct packet *p, const struct sighting *first,
+                       int64_t age_ns)
 {
     uint64_t us = age_ns < 1000 ? 1 : (uint64_t)age_ns / 1000;
-    if (p->has_tcp && sequence_length(p) && us > f->copied_us)
+    bool segment = p->has_tcp && sequence_length(p);
+    t->certain_copies += segment || p->ip_id || first->ttl != p->ttl;
+    if (segment && us > f->copied_us)
         f->copied_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
@@ -101,7 +107,7 @@ bool copy_counted(struct vms_table *t, const struct packet *p, const struct plac
     int64_t age_ns = duplicate_age_ns(first, p);
     if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_another(t, f, p, place, age_ns)))
         return false;
-    learn_delay(f, p, age_ns);
+    learn_copy(t, f, p, first, age_ns);
     window_list(t, f, first->slot);
     f->delta[place->direction].mirror_duplicates++;
     transit_note(t, f, place->direction, age_ns);

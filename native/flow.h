@@ -180,6 +180,7 @@ struct vms_table {
     struct decoder decoder;
     struct siphash_key key;
     struct duplicates duplicates;
+    uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
 
     uint32_t *buckets;
     uint32_t bucket_mask;

@@ -105,6 +105,7 @@ class End:
         self.congestion = INITIAL_WINDOW
         self.duplicates = 0
         self.recover: int | None = None
+        self.timed_out = False
         self.sacked: set[int] = set()
         self.resent: set[int] = set()
         self.timer = self.tries = 0
@@ -214,7 +215,7 @@ class End:
         if self.tries > TRIES:
             self.dead = True
             return
-        self.congestion, self.recover = 1, self.nxt
+        self.congestion, self.recover, self.timed_out = 1, self.nxt, True
         self.duplicates = 0
         self.resent.clear()
         self._transmit(self.una, True)
@@ -252,9 +253,11 @@ class End:
             self.sacked.discard(start)
         self._arm(self.habits.timeout_ns)
         if self.recover is not None and ack < self.recover:
-            self._resend_next()
+            if self.sacked or not self.habits.sack or self.timed_out:
+                self._resend_next()
         else:
             self.recover = None
+            self.timed_out = False
             self.resent.clear()
             self.congestion = min(self.congestion + 1, self.habits.window)
 
@@ -271,7 +274,7 @@ class End:
         """The first segment that is neither SACKed nor on its way again; of a receiver with SACK only below a hole."""
         highest = max(self.sacked, default=-1)
         for start in sorted(self.segments):
-            missing = start == self.una or (self.habits.sack and start < highest)
+            missing = start < highest if self.habits.sack and self.sacked else start == self.una
             if missing and start not in self.sacked and start not in self.resent:
                 self._transmit(start, True)
                 return
