@@ -27,12 +27,15 @@ static bool is_resent_byte(const struct tcp_half *self, const struct packet *p)
     return p->payload_bytes && self->flags & HALF_LAST_ALONE && (!acked || is_set(p, TCP_PSH));
 }
 
-/* An ACK that the segment sent right behind it has overtaken. */
-static bool is_overtaken_ack(const struct vms_table *t, const struct flow *f, const struct tcp_half *self,
-                             const struct packet *p)
+/* Late itself, or an ACK that the segment sent right behind it has overtaken: no probe of what has passed long ago. */
+static bool is_overtaken(const struct vms_table *t, const struct flow *f, const struct tcp_half *self,
+                         const struct packet *p)
 {
     const struct scoreboard *b = board_of(t, self);
+    const struct hole *hole = b ? board_hole_below(t, b, self->next) : NULL;
     int64_t sent_ns = b ? board_newest_ns(b, self->next) : -1;
+    if (hole)
+        return !hole->acked || p->ts_ns - hole->born_ns < tcp_earliest_resend_ns(f);
     return !p->payload_bytes && sent_ns >= 0 && p->ts_ns - sent_ns < tcp_earliest_resend_ns(f);
 }
 
@@ -48,7 +51,7 @@ bool segment_probe(const struct vms_table *t, struct flow *f, int direction, con
         delta->window_probes++;
         return true;
     }
-    if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken_ack(t, f, self, p))
+    if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken(t, f, self, p))
         return false;
     if (closed_window)
         delta->window_probes++;

@@ -152,6 +152,9 @@ enum fill { FILL_NONE, FILL_OPEN, FILL_ACKED };
 enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end, struct hole *met,
                      uint32_t *bytes);
 
+/* The hole that ends at `end`, the highest of all; NULL if the byte before has passed. */
+const struct hole *board_hole_below(const struct vms_table *t, const struct scoreboard *b, uint32_t end);
+
 /* Marks what lies below `ack` in open holes as ACKed; returns how many bytes that were. */
 uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns);
 

@@ -55,6 +55,11 @@ def truth_of(connection: Connection) -> Truth:
             transit[sighting.sent.side].append(sighting.time_ns - earlier.time_ns)
     for side, direction in enumerate(directions):
         _Judge(first, side, direction).judge()
+    if any(sighting.copy for sighting in first):
+        # Nobody can tell that a packet is a copy when its first sighting is missing: its time is that of another place.
+        for direction in directions:
+            direction.rtt_min_ns = None
+        return Truth(directions, None, None, transit)
     return Truth(directions, *_handshake(first), transit)
 
 
@@ -116,7 +121,7 @@ class _Judge:
         earlier = self.passed[sent.seq]
         known_acked = sent.end <= self.acked
         named = sent.seq in self.named
-        if sent.end > self.highest:
+        if self.floor is None or sent.end > self.highest:
             pass  # nothing later has passed: even a resend only advances, as far as the capture can show
         elif sent.resend and earlier:
             counts["retransmissions"] += 1
@@ -131,6 +136,7 @@ class _Judge:
             counts["upstream_losses"] += 1
         else:
             counts["reordered"] += 1
+            counts["unseen_bytes"] -= max(min(sent.end, self.acked) - sent.seq, 0)  # the mirror was only late
         if sent.resend:
             self.resends.append((sighting.time_ns, sent.seq))
         earlier.append(sighting)
