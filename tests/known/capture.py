@@ -53,7 +53,7 @@ def pcap(connections: list[tuple[Connection, Address]]) -> bytes:
         encoder = _Encoder(where, connection)
         frames += [(s.time_ns, encoder.frame(s.sent, s.copy)) for s in connection.sightings]
     frames.sort(key=lambda frame: frame[0])
-    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 96, 1)]
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 256, 1)]
     for time_ns, (frame, length) in frames:
         seconds, rest = divmod(time_ns, 1_000_000_000)
         parts.append(struct.pack("<IIII", EPOCH + seconds, rest // 1000, len(frame), length))

@@ -69,7 +69,6 @@ class _Judge:
     def __init__(self, first: list[Sighting], side: int, direction: Direction) -> None:
         self.first, self.side, self.direction = first, side, direction
         self.counts = direction.counts
-        self.named = self._named_duplicates()
         self.passed: dict[int, list[Sighting]] = defaultdict(list)  # captured transmissions by start
         self.ends: dict[int, int] = {}
         self.highest = self.acked = 0
@@ -77,6 +76,7 @@ class _Judge:
         self.unseen: set[int] = set()
         self.floor: int | None = None  # where the direction began for the capture
         self.resends: list[tuple[int, int]] = []  # (time, start)
+        self.judged: dict[int, list[str]] = defaultdict(list)  # causes of captured resends by start, if still open
 
     def judge(self) -> None:
         for sighting in self.first:
@@ -85,16 +85,6 @@ class _Judge:
                 self._own(sighting)
             elif sent.kind != FORGED:
                 self._others(sighting)
-
-    # ---- what the capture tells of later on
-
-    def _named_duplicates(self) -> set[int]:
-        """Bytes that a captured DSACK names, once for each time; given as start."""
-        return {
-            sighting.sent.sacks[0][0]
-            for sighting in self.first
-            if sighting.sent.side != self.side and sighting.sent.names_duplicate
-        }
 
     # ---- this side's packets
 
@@ -113,40 +103,32 @@ class _Judge:
         elif sent.end > sent.seq:
             self.direction.data_packets += sent.octets > 0
             self._segment(sighting)
-        if sent.kind != FORGED and self.floor is None:
+        if sent.kind == FORGED:
+            return
+        self.highest = max(self.highest, sent.seq)  # an empty packet, too, shows how far its sender has come
+        if self.floor is None:
             self.floor = sent.seq
 
     def _segment(self, sighting: Sighting) -> None:
         sent, counts = sighting.sent, self.counts
         earlier = self.passed[sent.seq]
-        known_acked = sent.end <= self.acked
-        named = sent.seq in self.named
         if self.floor is None or sent.end > self.highest:
             pass  # nothing later has passed: even a resend only advances, as far as the capture can show
-        elif sent.resend and earlier:
-            counts["retransmissions"] += 1
-            counts["spurious"] += known_acked or named
-        elif sent.resend and (known_acked or named):
-            # The mirror had missed what the receiver had got.
-            counts["retransmissions"] += 1
-            counts["spurious"] += 1
-            if not known_acked:
-                self._miss(sent)
-        elif sent.resend:
-            counts["upstream_losses"] += 1
-        else:
+        elif not sent.resend:
             counts["reordered"] += 1
             counts["unseen_bytes"] -= max(min(sent.end, self.acked) - sent.seq, 0)  # the mirror was only late
+        elif sent.end <= self.acked:
+            counts["retransmissions"] += 1
+            counts["spurious"] += 1
+        else:
+            cause = "retransmissions" if earlier else "upstream_losses"
+            counts[cause] += 1
+            self.judged[sent.seq].append(cause)
         if sent.resend:
             self.resends.append((sighting.time_ns, sent.seq))
         earlier.append(sighting)
         self.ends[sent.seq] = sent.end
         self.highest = max(self.highest, sent.end)
-
-    def _miss(self, sent: Sent) -> None:
-        if sent.seq not in self.unseen:
-            self.unseen.add(sent.seq)
-            self.counts["unseen_bytes"] += sent.end - sent.seq
 
     # ---- the other side's ACKs
 
@@ -156,11 +138,25 @@ class _Judge:
             self.peer_closed = sent.window >> 7 == 0
         if sent.ack is None or sent.flags & RST:
             return
+        if sent.names_duplicate:
+            self._named(*sent.sacks[0])
         if sent.ack > self.acked:
             self._sample(sighting)
             self._cover(self.acked, sent.ack)
             self.acked = sent.ack
         self.highest = max(self.highest, sent.ack)
+
+    def _named(self, start: int, end: int) -> None:
+        """The receiver has got these bytes twice: the last of their resends was needless. If it was the first that the
+        capture shows, the mirror had missed the one before."""
+        if not self.judged[start]:
+            return
+        counts = self.counts
+        counts["spurious"] += 1
+        if self.judged[start].pop() == "upstream_losses":
+            counts["upstream_losses"] -= 1
+            counts["retransmissions"] += 1
+            counts["unseen_bytes"] += end - start
 
     def _cover(self, start: int, end: int) -> None:
         """Bytes that are ACKed and that no captured packet carried: the mirror missed them."""
