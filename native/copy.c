@@ -31,10 +31,9 @@ static enum copying copying_of(const struct vms_table *t, const struct flow *f)
                                                                                                : COPYING_UNKNOWN;
 }
 
-/* How late another copy may be, in view of those that certainly were copies. */
-static bool comes_like_copies(const struct flow *f, int64_t age_ns)
+int64_t copy_latest_ns(const struct flow *f)
 {
-    return age_ns <= 2000 * (int64_t)f->copied_us + COPY_SLACK_NS;
+    return f->copied_us ? 2000 * (int64_t)f->copied_us + COPY_SLACK_NS : 0;
 }
 
 static bool is_prompt(const struct vms_table *t, int64_t age_ns)
@@ -52,24 +51,26 @@ static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, con
         return age_ns >= TIMEOUT_LEAST_NS;
     switch (copying_of(t, f)) {
     case COPYING_NEVER: return true;
-    case COPYING: return later && (asked || !comes_like_copies(f, age_ns));
+    case COPYING: return later && (asked || age_ns > copy_latest_ns(f));
     default: return later && (asked || !is_prompt(t, age_ns));
     }
 }
 
-/* An ACK is repeated when data comes out of order (RFC 5681 section 4.2), as soon as that. */
-static bool can_be_another_ack(const struct vms_table *t, const struct flow *f, int64_t age_ns)
+/* An ACK is repeated when data comes out of order (RFC 5681 section 4.2), as soon as that. It has as many copies as the
+   flow's segments. */
+static bool can_be_another_ack(const struct vms_table *t, const struct flow *f, const struct sighting *first,
+                               int64_t age_ns)
 {
     switch (copying_of(t, f)) {
     case COPYING_NEVER: return true;
-    case COPYING: return !comes_like_copies(f, age_ns);
+    case COPYING: return first->copies >= f->copies_each || age_ns > copy_latest_ns(f);
     default: return !is_prompt(t, age_ns);
     }
 }
 
 /* Without an IP identification that changes, packets that follow each other may look the same. */
 static bool can_be_another(const struct vms_table *t, const struct flow *f, const struct packet *p,
-                           const struct place *place, int64_t age_ns)
+                           const struct place *place, const struct sighting *first, int64_t age_ns)
 {
     const struct tcp_half *half = &f->tcp[place->direction];
     if (p->ip_id && !(half->flags & HALF_IDS_REPEAT))
@@ -78,23 +79,30 @@ static bool can_be_another(const struct vms_table *t, const struct flow *f, cons
         return !is_prompt(t, age_ns);
     if (sequence_length(p))
         return can_be_a_resend(t, f, p, half, age_ns);
-    return can_be_another_ack(t, f, age_ns);
+    return can_be_another_ack(t, f, first, age_ns);
 }
 
-/* Remembers that the mirror copies, and how late; an ACK may only look like a copy. */
-static void learn_copy(struct vms_table *t, struct flow *f, const struct packet *p, const struct sighting *first,
+#define COPIED_MOST_US ((1u << 30) - 1)
+
+/* Remembers that the mirror copies, how late and how often; an ACK may only look like a copy. */
+static void learn_copy(struct vms_table *t, struct flow *f, const struct packet *p, struct sighting *first,
                        int64_t age_ns)
 {
     uint64_t us = age_ns < 1000 ? 1 : (uint64_t)age_ns / 1000;
     bool segment = p->has_tcp && sequence_length(p);
+    first->copies += first->copies < SIGHTING_COPIES_MOST;
     t->certain_copies += segment || p->ip_id || first->ttl != p->ttl;
-    if (segment && us > f->copied_us)
-        f->copied_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+    if (!segment)
+        return;
+    if (us > f->copied_us)
+        f->copied_us = us < COPIED_MOST_US ? (uint32_t)us : COPIED_MOST_US;
+    if (first->copies > f->copies_each)
+        f->copies_each = first->copies;
 }
 
 bool copy_counted(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    const struct sighting *first = duplicate_find(&t->duplicates, place->print, p);
+    struct sighting *first = duplicate_find(&t->duplicates, place->print, p);
     if (!first)
         return false;
     struct flow *f = first->slot ? flow_at(t, first->slot) : NULL;
@@ -105,7 +113,7 @@ bool copy_counted(struct vms_table *t, const struct packet *p, const struct plac
     if (!flow_has_endpoints(f, place))
         return false;
     int64_t age_ns = duplicate_age_ns(first, p);
-    if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_another(t, f, p, place, age_ns)))
+    if (first->ttl == p->ttl && (!can_be_unrouted_copy(f, p, place) || can_be_another(t, f, p, place, first, age_ns)))
         return false;
     learn_copy(t, f, p, first, age_ns);
     window_list(t, f, first->slot);

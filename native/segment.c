@@ -140,13 +140,14 @@ static void expect_verdict(struct vms_table *t, struct tcp_half *self, const str
 }
 
 /* Whether a segment that fills an open hole had only been overtaken. Sooner than the sender can have learnt of a loss
-   it must be so, unless a timer that had long been running made it send again. */
+   it must be so, unless a timer that had long been running made it send again, or duplicate ACKs had asked for it: then
+   the mirror may have missed what had opened the hole earlier. */
 static bool was_overtaken(const struct flow *f, const struct tcp_half *self, const struct old_segment *s,
                           const struct hole *hole)
 {
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     bool early = age_ns < tcp_earliest_resend_ns(f);
-    if (early && rtt_path_ns(f) && !hole->after_pause)
+    if (early && rtt_path_ns(f) && !hole->after_pause && !self->duplicate_acks)
         return true;
     switch (order_of(self, s->packet, &hole->opener)) {
     case ORDER_BEFORE: return early || age_ns < OVERTAKEN_MOST_NS;
@@ -177,7 +178,7 @@ static void fill_acked_hole(const struct vms_table *t, struct flow *f, int direc
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     int64_t late_ns = t->options.duplicate_horizon_ns;
     enum sent_order order = order_of(&f->tcp[direction], s->packet, &hole->opener);
-    bool early = age_ns < tcp_earliest_resend_ns(f) || age_ns < TAP_REORDERING_NS;
+    bool early = age_ns < tcp_earliest_resend_ns(f) || age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f);
     if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && age_ns > late_ns)) {
         resent_needlessly(delta, s);
     } else if (early || order == ORDER_BEFORE) {

@@ -57,7 +57,7 @@ class Sent:
     ts_ecr: int = 0
     ident: int = 0
     answers: Sent | None = None
-    """The packet whose arrival, the latest one, this ACK answers."""
+    """The packet with whose arrival everything up to the acknowledgment had come."""
     lost_before: bool = False
     lost_after: bool = False
 
@@ -192,7 +192,7 @@ class End:
         if sent.ack is not None:
             self.unacked = 0
             self.acks += 1
-            sent.answers = sent.answers or self.arrived
+            sent.answers = self.arrived
         if self.habits.timestamps:
             sent.ts_val = self.clock.now // MS % (1 << 32) + self.habits.clock_offset & 0xFFFFFFFF
             sent.ts_ecr = self.ts_recent
@@ -318,7 +318,8 @@ class End:
         opened = self.una == 0
         if sent.ack is not None and opened:
             self._advance(sent.ack)
-        self._acknowledge(sent)
+        self.arrived = sent
+        self._acknowledge()
         if opened:
             self.on_data(0)
 
@@ -335,13 +336,14 @@ class End:
             self.recent = [sent.seq, *[start for start in self.recent if start != sent.seq]][:8]
         while self.rcv_nxt in self.held:
             self.rcv_nxt = self.held.pop(self.rcv_nxt)
-        self.arrived = sent if sent.end == self.rcv_nxt else None
+        if self.rcv_nxt > before:
+            self.arrived = sent if sent.end == self.rcv_nxt else None
         self._read()
         self.unacked += 1
         if orderly and not self.habits.ack_each and self.unacked < 2 and not fin:
-            self._acknowledge_later(sent)
+            self._acknowledge_later()
         else:
-            self._acknowledge(sent)
+            self._acknowledge()
         if self.rcv_nxt > before:
             self.on_data(self.rcv_nxt - before)
         if fin and not self.held:
@@ -363,17 +365,17 @@ class End:
             return tuple(blocks[:HELD_REPORTED]), False
         return (named, *blocks[: HELD_REPORTED - 1]), True
 
-    def _acknowledge(self, sent: Sent) -> None:
+    def _acknowledge(self) -> None:
         assert self.rcv_nxt is not None
-        self._packet(Sent(self.side, self.nxt, self.nxt, ACK, self.rcv_nxt, self._window(), answers=sent))
+        self._packet(Sent(self.side, self.nxt, self.nxt, ACK, self.rcv_nxt, self._window()))
 
-    def _acknowledge_later(self, sent: Sent) -> None:
+    def _acknowledge_later(self) -> None:
         acks = self.acks
-        self.clock.at(self.clock.now + DELAYED_ACK, lambda: self._if_owed(acks, sent))
+        self.clock.at(self.clock.now + DELAYED_ACK, lambda: self._if_owed(acks))
 
-    def _if_owed(self, acks: int, sent: Sent) -> None:
+    def _if_owed(self, acks: int) -> None:
         if self.acks == acks and not self.dead:
-            self._acknowledge(sent)
+            self._acknowledge()
 
     def _window(self) -> int:
         unread = (self.rcv_nxt or 1) - self.read
