@@ -3,8 +3,9 @@
 #include "tcp.h"
 
 #define COPY_SLACK_NS 1000000LL
-#define SEGMENTS_WITHOUT_COPY 8     /* after so many of a flow its mirror does not copy, */
-#define PACKETS_A_COPY 256          /* if it copies less than one of so many packets in general */
+#define PACKETS_A_COPY 256          /* a mirror that copies less than one of so many packets does not copy */
+#define SEGMENTS_ENOUGH 8           /* to tell so from a flow that has no copy itself, */
+#define PACKETS_ENOUGH 4096         /* or from all */
 #define HORIZON_WITHOUT_ID 8        /* the part of the horizon in which packets that no identification tells apart are one */
 
 /* Seen with the same TTL in two domains: from one VNI to another a packet has to be routed, from one VLAN to another it
@@ -25,10 +26,16 @@ enum copying { COPYING_UNKNOWN, COPYING_NEVER, COPYING };
 static enum copying copying_of(const struct vms_table *t, const struct flow *f)
 {
     bool mirror_copies = t->certain_copies > t->counters.received / PACKETS_A_COPY;
+    bool enough = f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_ENOUGH || t->counters.received >= PACKETS_ENOUGH;
     if (f->copied_us)
         return COPYING;
-    return !mirror_copies && f->tcp[0].segments + f->tcp[1].segments >= SEGMENTS_WITHOUT_COPY ? COPYING_NEVER
-                                                                                               : COPYING_UNKNOWN;
+    return enough && !mirror_copies ? COPYING_NEVER : COPYING_UNKNOWN;
+}
+
+/* All copies of this flow have come with another TTL: what has the same is none. */
+static bool is_copied_by_routers_only(const struct flow *f)
+{
+    return (f->flags & (FLOW_COPIES_ROUTED | FLOW_COPIES_UNROUTED)) == FLOW_COPIES_ROUTED;
 }
 
 int64_t copy_latest_ns(const struct flow *f)
@@ -43,16 +50,21 @@ static bool is_prompt(const struct vms_table *t, int64_t age_ns)
 
 /* A segment that takes up sequence numbers is sent again when duplicate ACKs ask for it, or a round later. */
 static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, const struct packet *p,
-                            const struct tcp_half *half, int64_t age_ns)
+                            const struct tcp_half *half, const struct sighting *first, int64_t age_ns)
 {
     bool asked = half->duplicate_acks && p->tcp_seq == half->acked;
     bool later = age_ns >= tcp_earliest_resend_ns(f);
-    if (is_set(p, TCP_SYN))
+    enum copying copying = copying_of(t, f);
+    if (is_set(p, TCP_SYN) && copying != COPYING_NEVER)
         return age_ns >= TIMEOUT_LEAST_NS;
-    switch (copying_of(t, f)) {
-    case COPYING_NEVER: return true;
-    case COPYING: return later && (asked || age_ns > copy_latest_ns(f));
-    default: return later && (asked || !is_prompt(t, age_ns));
+    switch (copying) {
+    case COPYING_NEVER:
+        return true;
+    case COPYING:
+        return later && (first->copies >= f->copies_each ||
+                         age_ns > (asked ? 1000 * (int64_t)f->copied_us : copy_latest_ns(f)));
+    default:
+        return later && (asked || !is_prompt(t, age_ns));
     }
 }
 
@@ -77,8 +89,10 @@ static bool can_be_another(const struct vms_table *t, const struct flow *f, cons
         return false;
     if (!p->has_tcp)
         return !is_prompt(t, age_ns);
+    if (is_copied_by_routers_only(f))
+        return true;
     if (sequence_length(p))
-        return can_be_a_resend(t, f, p, half, age_ns);
+        return can_be_a_resend(t, f, p, half, first, age_ns);
     return can_be_another_ack(t, f, first, age_ns);
 }
 
@@ -94,6 +108,7 @@ static void learn_copy(struct vms_table *t, struct flow *f, const struct packet 
     t->certain_copies += segment || p->ip_id || first->ttl != p->ttl;
     if (!segment)
         return;
+    f->flags |= first->ttl == p->ttl ? FLOW_COPIES_UNROUTED : FLOW_COPIES_ROUTED;
     if (us > f->copied_us)
         f->copied_us = us < COPIED_MOST_US ? (uint32_t)us : COPIED_MOST_US;
     if (first->copies > f->copies_each)

@@ -148,6 +148,8 @@ enum {
     FLOW_SIMULTANEOUS = 64,
     FLOW_SEEN_0 = 128,              /* a packet of direction 0, 1 since the flow began */
     FLOW_SEEN_1 = 256,
+    FLOW_COPIES_ROUTED = 1024,      /* a copy of a segment has come with another TTL */
+    FLOW_COPIES_UNROUTED = 2048,    /* or with the same */
     FLOW_FAST_OPEN = 512            /* the SYN carried data (RFC 7413): the server answers before the handshake is over */
 };
 

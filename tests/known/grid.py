@@ -75,7 +75,7 @@ def connection(where: Address, trouble: Trouble, chance: random.Random) -> Conne
     habits = Habits(
         mss=chance.choice((1460, 1448, 536)), window=chance.choice((4, 10, 40)), sack=chance.random() < 0.8,
         timestamps=chance.random() < 0.5, ack_each=chance.random() < 0.3,
-        timeout_ns=max(200 * MS, 2 * legs.around) if chance.random() < 0.9 else max(legs.around - MS, 30 * MS),
+        timeout_ns=max(200 * MS, 2 * legs.around) if chance.random() < 0.9 else legs.around * 6 // 5 + 30 * MS,
         clock_offset=chance.getrandbits(31),
     )  # fmt: skip
     ends = (replace(habits, buffer=16 << 10) if said.stall_ns else habits, habits)
