@@ -1,4 +1,4 @@
-"""Connections as a capture file: Ethernet frames cut behind their headers, as a mirror with a short snap length has them."""
+"""Connections as a capture file: Ethernet frames cut behind their headers, as with a short snap length."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class Address:
     @property
     def client(self) -> str:
         """The client's address, which no other connection has."""
-        return str(IPv6Address((0xFD00 << 112) + self.number)) if self.six else str(IPv4Address((10 << 24) + self.number))
+        if self.six:
+            return str(IPv6Address((0xFD00 << 112) + self.number))
+        return str(IPv4Address((10 << 24) + self.number))
 
     @property
     def server(self) -> str:

@@ -20,6 +20,8 @@ SPREAD_NS = 60 * SECOND
 WAYS = ("c2s", "s2c")
 DELAYS = (20 * US, 60 * US, 150 * US, 400 * US, 2 * MS, 9 * MS, 30 * MS, 50 * MS)
 SIZES = (1, 20, 200, 700, 1460, 1461, 4000, 9000, 20_000, 50_000)
+PAUSES = (0, MS, 30 * MS, 300 * MS)
+THINKING = (50 * US, 5 * MS, 250 * MS)
 LATE_US = 2
 """Timestamps are cut to microseconds."""
 
@@ -56,10 +58,9 @@ GRID = tuple(
 def script(chance: random.Random) -> Script:
     """What two applications say to each other."""
     exchanges = [
-        (chance.choice((0, MS, 30 * MS, 300 * MS)), chance.choice(SIZES[:7]), chance.choice((50 * US, 5 * MS, 250 * MS)),
-         chance.choice(SIZES))
+        (chance.choice(PAUSES), chance.choice(SIZES[:7]), chance.choice(THINKING), chance.choice(SIZES))
         for _ in range(chance.randrange(1, 5))
-    ]  # fmt: skip
+    ]
     keepalives = [(chance.choice((3, 30)) * SECOND, chance.randrange(2))] * chance.choice((0, 0, 0, 1, 2))
     stall = 500 * MS if len(exchanges) > 1 and chance.random() < 0.3 else 0
     if stall:

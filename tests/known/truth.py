@@ -1,8 +1,8 @@
 """What is true of a connection, in the terms of the flow record, as far as the capture can show it.
 
 Everything follows from what happened to each packet: which transmission of which bytes it is, where it was lost, which
-arrival an ACK answers. What the sensor would have to guess is known here. Where the mirror dropped a packet, the truth is
-what the remaining ones can show; each such place says so.
+arrival an ACK answers. What the sensor would have to guess is known here. Where the mirror dropped a packet, the truth
+is what the remaining ones can show; each such place says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from .ends import DATA, FIN, FORGED, KEEPALIVE, PROBE, RST, SYN, Sent
+from .ends import DATA, FORGED, KEEPALIVE, PROBE, RST, SYN
 from .path import Connection, Sighting
 
 CAUSES = (
@@ -147,8 +147,10 @@ class _Judge:
         self.highest = max(self.highest, sent.ack)
 
     def _named(self, start: int, end: int) -> None:
-        """The receiver has got these bytes twice: the last of their resends was needless. If it was the first that the
-        capture shows, the mirror had missed the one before."""
+        """The receiver has got these bytes twice: the last of their resends was needless.
+
+        If it was the first that the capture shows, the mirror had missed the one before.
+        """
         if not self.judged[start]:
             return
         counts = self.counts
@@ -167,9 +169,12 @@ class _Judge:
         self.counts["unseen_bytes"] += max(end - start - carried, 0)
 
     def _sample(self, sighting: Sighting) -> None:
-        """Karn's rule: the ACK answers a segment that passed once, and nothing before it was sent again meanwhile."""
+        """Karn's rule: the ACK answers a segment that passed once, and nothing before it was sent again meanwhile.
+
+        A resend counts as well where it is the only one that passed.
+        """
         answered = sighting.sent.answers
-        if answered is None or answered.end != sighting.sent.ack or answered.resend or answered.kind != DATA:
+        if answered is None or answered.end != sighting.sent.ack or answered.kind != DATA:
             return
         passed = self.passed.get(answered.seq, [])
         if len(passed) != 1 or passed[0].sent is not answered or not answered.octets:
@@ -187,9 +192,10 @@ def _handshake(first: list[Sighting]) -> tuple[int | None, int | None]:
     syn = [s for s in first if s.sent.flags & SYN and s.sent.side == 0]
     syn_ack = [s for s in first if s.sent.flags & SYN and s.sent.side == 1]
     ack = [s for s in first if s.sent.side == 0 and not s.sent.flags & SYN and s.sent.kind != FORGED]
+    empty = bool(ack) and ack[0].sent.end == ack[0].sent.seq
     server = client = None
     if len(syn) == 1 and syn_ack and not syn[0].sent.resend and syn_ack[0].time_ns >= syn[0].time_ns:
         server = syn_ack[0].time_ns - syn[0].time_ns if syn_ack[0].sent.answers is None else None
-    if len(syn_ack) == 1 and ack and ack[0].sent.answers is syn_ack[0].sent and not ack[0].sent.flags & FIN:
+    if len(syn_ack) == 1 and ack and ack[0].sent.answers is syn_ack[0].sent and empty:
         client = ack[0].time_ns - syn_ack[0].time_ns
     return server, client
