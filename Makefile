@@ -17,7 +17,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test ctest proof asan lint bench golden docs venv clean
+.PHONY: help demo test ctest proof asan lint bench causes golden docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 
 bench: $(VENV)/installed ## packets per second and memory, beside a bare libpcap loop over the same file
 	@$(BIN)/python -m tests.bench
+
+causes: $(VENV)/installed ## what tshark and the sensor say of each TCP flow of all captures, and why they differ
+	@$(BIN)/python -m tests.oracles.causes
 
 golden: $(VENV)/installed ## rewrite the golden files from what the program prints now; look at the diff
 	@$(BIN)/pytest -q tests/test_golden.py --update-golden

@@ -8,7 +8,7 @@ import pytest
 
 from tests.needs import PCAPS, SHARED_CAPTURES, need_shared, need_tool
 from tests.oracles import program
-from tests.oracles.captures import CAPTURES, by_tshark, name, opinions, read_ahead, right
+from tests.oracles.captures import CAPTURES, by_tshark, name, opinions, read_ahead, right, selected
 from tests.oracles.community_id import community_id
 from tests.oracles.differences import DIFFERENCES, UNREADABLE, Difference
 from tests.oracles.flows import Packet, direction, flows, whole
@@ -21,7 +21,7 @@ RTT_TOLERANCE_US = 2
 def _everything_is_read(request: pytest.FixtureRequest) -> None:
     """Needs tshark, and starts it and the program for all captures at once."""
     need_tool("tshark")
-    read_ahead(request, by_tshark, program.run)
+    read_ahead(selected(request), by_tshark, program.run)
 
 
 def test_shared_captures_are_compared() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -43,13 +43,17 @@ def by_dpkt(capture: Path) -> list[Verdict] | None:
         return None
 
 
-def read_ahead(request: pytest.FixtureRequest, *readers: Callable[[Path], object]) -> None:
-    """Let the (cached) readers go over the captures of all selected tests at once, on every processor."""
-    parameters = [getattr(item, "callspec", None) for item in request.session.items]
-    selected = {call.params["capture"]: None for call in parameters if call and "capture" in call.params}
+def read_ahead(captures: Iterable[Path], *readers: Callable[[Path], object]) -> None:
+    """Let the (cached) readers go over captures on every processor."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for reader in readers:
-            pool.map(reader, selected)
+            pool.map(reader, captures)
+
+
+def selected(request: pytest.FixtureRequest) -> list[Path]:
+    """The captures of all tests that are to run."""
+    parameters = [getattr(item, "callspec", None) for item in request.session.items]
+    return list({call.params["capture"]: None for call in parameters if call and "capture" in call.params})
 
 
 def opinions(capture: Path) -> dict[str, list[Verdict]]:
@@ -60,11 +64,17 @@ def opinions(capture: Path) -> dict[str, list[Verdict]]:
 
 
 @cache
-def right(capture: Path) -> list[Verdict]:
-    """What the sensor has to count: what the oracles agree on, or the table's word; mirror duplicates left out."""
+def decoded(capture: Path) -> list[Verdict]:
+    """What each frame holds: what the oracles agree on, or the table's word."""
     said = opinions(capture)
     verdicts = list(next(iter(said.values()), []))
     for difference in DIFFERENCES:
         if difference.capture == name(capture):
             verdicts[difference.frame - 1] = difference.verdict(said)
-    return without_copies(capture, verdicts)
+    return verdicts
+
+
+@cache
+def right(capture: Path) -> list[Verdict]:
+    """What the sensor has to count: mirror duplicates left out."""
+    return without_copies(capture, decoded(capture))

@@ -1,128 +1,99 @@
-"""The causes of odd TCP segments: what the sensor says beside what tshark says, by flow and direction.
+"""Prints the table of TCP causes: the sensor against tshark over all captures, with the reason of each difference.
 
-`python -m tests.oracles.causes` prints the table. Where the two differ, cause_differences.py says who is right and why.
+    python -m tests.oracles.causes [PART OF A CAPTURE'S NAME]
+
+A single number is what both say. Of two, the first is tshark's and the second the sensor's.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tests.oracles import program
-from tests.oracles.captures import CAPTURES, by_tshark, name
-from tests.oracles.copies import without_copies
-from tests.oracles.flows import Key, direction
-from tests.oracles.tshark_oracle import Judgement
+from tests.oracles.alone import alone
+from tests.oracles.captures import CAPTURES, by_tshark, name, read_ahead
+from tests.oracles.cause_list import Entries, content, differences, entries, flow_names, proposal
+from tests.oracles.cause_table import METRICS, Row, counted, table
 
-METRICS = ("resent", "spurious", "out_of_order", "lost_segment", "ack_lost_segment", "keep_alive", "zero_window")
-"""Lost segments and ACKs of what was never seen are told by whether there are any; the rest by number."""
-
-Direction = tuple[Key, bool]
-
-
-@dataclass
-class Row:
-    """One direction of one flow, which has the same five-tuple and domain."""
-
-    capture: str
-    flow: str
-    tshark: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
-    sensor: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
-    frames: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    mixed: bool = False
-    """tshark follows this flow together with another tenant's of the same addresses, as one stream."""
-    copied: bool = False
-    """Every frame of which tshark says anything here is a mirror duplicate."""
-
-    @property
-    def silent(self) -> bool:
-        """Neither says anything."""
-        return not any(self.tshark.values()) and not any(self.sensor.values())
-
-    def differences(self) -> list[str]:
-        """The metrics in which they differ."""
-        return [metric for metric in METRICS if self.tshark[metric] != self.sensor[metric]]
+HEADINGS = ("resent", "spurious", "disorder", "gap", "unseen", "keepalive", "zero window")
+FLOW_WIDTH, CELL_WIDTH = 60, 12
+TEXT_WIDTH = 118
 
 
-@cache
-def rows(capture: Path) -> list[Row]:
-    """All TCP flows of a capture, each direction by itself."""
-    reading = by_tshark(capture)
-    if reading is None or reading.damaged:
-        return []
-    table: dict[Direction, Row] = {}
-    streams: dict[str, set[Key]] = defaultdict(set)
-    of_stream: dict[Direction, set[str]] = defaultdict(set)
-    counted = without_copies(capture, list(reading.verdicts))
-    for judgement in reading.judgements:
-        key, up = direction(judgement.packet)
-        row = table.setdefault((key, up), Row(name(capture), _flow(key, up), copied=True))
-        streams[judgement.stream].add(key)
-        of_stream[key, up].add(judgement.stream)
-        _add_judgement(row, judgement)
-        row.copied &= not judgement.causes or counted[judgement.number - 1] is None
-    for (key, up), row in table.items():
-        row.mixed = any(len(streams[stream]) > 1 for stream in of_stream[key, up])
-        row.copied &= any(row.tshark.values())
-    for record in program.run(capture).records:
-        _add_record(table, record)
-    return list(table.values())
+def cell(metric: str, row: Row) -> str:
+    """What both say of a metric; nothing where both say nothing."""
+    said = counted(metric, row.tshark)
+    return f"{said}:{row.sensor}" if said != row.sensor else str(said or "")
 
 
-def _flow(key: Key, up: bool) -> str:
-    ends = [f"{end.ip}:{end.port}" for end in (key.low, key.high)]
-    return " > ".join(ends if up else reversed(ends))
+def line(flow: str, cells: Iterable[str], reasons: str) -> str:
+    """One direction of a flow."""
+    return f"{flow:<{FLOW_WIDTH}}{''.join(f'{text:<{CELL_WIDTH}}' for text in cells)}{reasons}".rstrip()
 
 
-def _add_judgement(row: Row, judgement: Judgement) -> None:
-    for metric in _metrics_of(judgement.causes):
-        row.frames[metric].append(judgement.number)
-        row.tshark[metric] = 1 if metric.endswith("lost_segment") else row.tshark[metric] + 1
+def reasons(flow: str, listed: Entries) -> str:
+    """The rules that the list names for a flow, with their frames."""
+    frames: dict[str, list[int]] = {}
+    for (of, _), entry in listed.items():
+        for rule, named in entry.frames.items() if of == flow else ():
+            frames[rule] = sorted({*frames.get(rule, ()), *named})
+    return "; ".join(f"{rule} {', '.join(map(str, named))}" for rule, named in frames.items())
 
 
-def _metrics_of(causes: frozenset[str]) -> Iterator[str]:
-    """tshark names a resend by all kinds that fit; a needless one is only that."""
-    if "spurious_retransmission" in causes:
-        yield "spurious"
-    elif causes & {"retransmission", "fast_retransmission"}:
-        yield "resent"
-    yield from (cause for cause in causes if cause in METRICS)
+def lines_of(capture: Path) -> list[str]:
+    """A line for each direction of a flow of which either says something."""
+    rows, listed = table(capture), entries(capture)
+    lines = []
+    for way, flow in flow_names(rows).items():
+        cells = [cell(metric, rows.get((way, metric), Row())) for metric in METRICS]
+        if any(cells):
+            lines.append(line(f"  {flow}", cells, reasons(flow, listed)))
+    return lines
 
 
-def _add_record(table: dict[Direction, Row], record: dict[str, Any]) -> None:
-    if record["protocol"] != "tcp":
-        return
-    key, up = program.direction(record)
-    for way, upwards in (("c2s", up), ("s2c", not up)):
-        if (row := table.get((key, upwards))) is None:
-            continue
-
-        def of(*fields: str, way: str = way) -> int:
-            return sum(record[f"{way}_{field}"] or 0 for field in fields)
-
-        row.sensor["resent"] += of("retransmissions", "upstream_losses") - of("spurious")
-        row.sensor["spurious"] += of("spurious")
-        row.sensor["out_of_order"] += of("reordered")
-        row.sensor["keep_alive"] += of("keepalives", "window_probes")
-        row.sensor["zero_window"] += of("zero_windows")
-        row.sensor["lost_segment"] |= of("upstream_losses", "reordered", "unseen_bytes") > 0
-        row.sensor["ack_lost_segment"] |= of("unseen_bytes") > 0
+def totals(captures: Iterable[Path]) -> Iterator[str]:
+    """What tshark says, what it says of each flow alone, and what the sensor says, over all captures."""
+    sums: dict[str, Counter[str]] = {"tshark": Counter(), "tshark, each flow alone": Counter(), "sensor": Counter()}
+    for (_, metric), row in (item for capture in captures for item in table(capture).items()):
+        sums["tshark"][metric] += counted(metric, row.tshark)
+        sums["tshark, each flow alone"][metric] += counted(metric, row.alone)
+        sums["sensor"][metric] += row.sensor
+    return (line(f"  {who}", (str(said[metric]) for metric in METRICS), "") for who, said in sums.items())
 
 
-def main() -> None:
-    """Print every direction of which either says anything."""
-    print("tshark/sensor".ljust(76), *(metric.rjust(12)[-12:] for metric in METRICS))
-    for capture in CAPTURES:
-        for row in rows(capture):
-            if not row.silent:
-                notes = " mixed tenants" * row.mixed + " copies" * row.copied
-                cells = (f"{row.tshark[metric]}/{int(row.sensor[metric])}".rjust(12) for metric in METRICS)
-                print(f"{row.capture} {row.flow}"[:76].ljust(76), *cells, notes)
+def report(captures: list[Path]) -> Iterator[str]:
+    """The whole table."""
+    lines = {name(capture): lines_of(capture) for capture in captures if table(capture)}
+    yield line("", HEADINGS, "why, and in which frames")
+    for capture, of_flows in lines.items():
+        yield from ([capture, *of_flows] if of_flows else ())
+    yield from (line("all captures", HEADINGS, ""), *totals(captures), "")
+    quiet = ", ".join(capture for capture, of_flows in lines.items() if not of_flows)
+    yield paragraph("Neither says anything of the TCP flows in", quiet or "no other capture")
+    for rule, definition in content()["rules"].items():
+        yield paragraph(rule, definition)
+
+
+def paragraph(head: str, body: str) -> str:
+    """A text with its head, broken into lines."""
+    return textwrap.fill(f"{head}: {body}", TEXT_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def unexplained(capture: Path) -> list[str]:
+    """Lines for the list, of the differences that it lacks, with the rules that hold for their packets."""
+    listed = entries(capture)
+    return [
+        f'[captures."{name(capture)}"."{flow}"]\n{proposal(capture, metric, way, row).line(metric)}'
+        for (flow, metric), (way, row) in differences(capture).items()
+        if (flow, metric) not in listed
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    wanted = [capture for capture in CAPTURES if sys.argv[1:] == [] or sys.argv[1] in name(capture)]
+    read_ahead(wanted, by_tshark, program.run, alone)
+    print("\n".join(report(wanted)))

@@ -41,23 +41,29 @@ def octets_of(verdict: Verdict, link: Link, frame: bytes) -> bytes | None:
     return next((octets for packet, octets in layers(link, frame) if packet == bare), None)
 
 
-def without_copies(path: Path, verdicts: list[Verdict]) -> list[Verdict]:
-    """The verdicts, None for every frame whose packet was in a flow a moment before; such a one is no first itself."""
+def copies(path: Path, verdicts: list[Verdict]) -> dict[int, int]:
+    """Which frames, counted from 0, hold a packet that was in a flow a moment before, and the frame it was in first."""
     try:
         capture = open_capture(path)
         link = link_of(capture)
     except Unreadable:
-        return verdicts
-    counted: dict[tuple[int, bytes], tuple[int, bytes]] = {}
-    kept: list[Verdict] = []
-    for verdict, (time_us, frame) in zip(verdicts, capture.frames, strict=True):
+        return {}
+    counted: dict[tuple[int, bytes], tuple[int, int, bytes]] = {}
+    found: dict[int, int] = {}
+    for index, (verdict, (time_us, frame)) in enumerate(zip(verdicts, capture.frames, strict=True)):
         octets = octets_of(verdict, link, frame)
-        like = (verdict.octets, likeness(octets)) if verdict and octets else None
-        copy = False
-        if like in counted and octets:
-            first_us, first = counted[like]
-            copy = abs(time_us - first_us) <= horizon_us(first, octets)
-        kept.append(None if copy else verdict)
-        if like and octets and not copy:
-            counted[like] = time_us, octets
-    return kept
+        if verdict is None or octets is None:
+            continue
+        like = verdict.octets, likeness(octets)
+        first, first_us, first_octets = counted.get(like, (index, time_us, octets))
+        if first != index and abs(time_us - first_us) <= horizon_us(first_octets, octets):
+            found[index] = first
+        else:
+            counted[like] = index, time_us, octets
+    return found
+
+
+def without_copies(path: Path, verdicts: list[Verdict]) -> list[Verdict]:
+    """The verdicts, None for every frame whose packet was in a flow a moment before; such a one is no first itself."""
+    found = copies(path, verdicts)
+    return [None if index in found else verdict for index, verdict in enumerate(verdicts)]
