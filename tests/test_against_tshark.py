@@ -16,7 +16,7 @@ from tests.needs import PCAPS, SHARED_CAPTURES, need_shared, need_tool
 from tests.oracles import causes, program
 from tests.oracles.alone import alone
 from tests.oracles.captures import CAPTURES, by_tshark, name, read_ahead, selected
-from tests.oracles.cause_list import EVIDENCE, content, differences, entries, fault
+from tests.oracles.cause_list import EVIDENCE, Entry, content, differences, entries, fault
 from tests.oracles.cause_rules import RULES
 from tests.oracles.cause_table import METRICS, counted, table
 
@@ -48,6 +48,27 @@ def test_the_packets_bear_every_explanation_out(capture: Path) -> None:
     found, listed = differences(capture), entries(capture)
     faults = {key: fault(capture, key[1], *found[key], entry) for key, entry in listed.items() if key in found}
     assert {key: wrong for key, wrong in faults.items() if wrong} == {}
+
+
+@pytest.mark.parametrize(
+    ("metric", "wrong"),
+    [
+        ("out_of_order", Entry(2, 1, {})),
+        ("out_of_order", Entry(2, 0, {"sent-later": [175]})),
+        ("out_of_order", Entry(2, 1, {"sent-later": [148]})),
+        ("out_of_order", Entry(2, 1, {"sent-later": [175, 148]})),
+        ("out_of_order", Entry(2, 1, {"passed-before": [175]})),
+        ("out_of_order", Entry(2, 1, {"sent-later": [175], "other-tenant": [175]})),
+        ("retransmission", Entry(1, 2, {"sent-later": [166]})),
+        ("retransmission", Entry(1, 2, {"sent-later": [176]})),
+    ],
+)
+def test_a_wrong_explanation_is_refused(metric: str, wrong: Entry) -> None:
+    """Another number, another frame, another rule or none: what the packets do not bear out has a fault."""
+    capture, flow = PCAPS / "loss.pcap", "10.1.0.12:80 > 10.1.0.11:40004"
+    way, row = differences(capture)[flow, metric]
+    assert fault(capture, metric, way, row, entries(capture)[flow, metric]) is None
+    assert fault(capture, metric, way, row, wrong)
 
 
 def test_the_list_speaks_of_captures_that_exist() -> None:
