@@ -37,10 +37,10 @@ class Segment(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What a capture holds.
+    """What a capture holds, by frame or by what tshark knows a stream by.
 
-    ``segments`` are those that count in a flow. The three sets are frames that tshark has in a stream where they do not
-    belong: mirror duplicates, and what it decodes otherwise; ``domains`` are the flows of each five-tuple.
+    ``segments`` are those that count in a flow. ``copies`` and ``decoded_otherwise`` are the frames that tshark has in
+    a stream where they do not belong. ``domains`` are the flows that share a five-tuple, with their first frames.
     """
 
     segments: dict[int, Segment]
