@@ -108,7 +108,7 @@ def table(capture: Path) -> Table:
         for metric, of in METRICS.items():
             said = of(value)
             rows[way, metric] = Row(sensor=min(said, 1) if metric in YES_OR_NO else said)
-    if any(reading.analysis):
+    if any(reading.analysis) or any(alone(capture)):
         add_tshark(capture, flows, rows)
     return rows
 
