@@ -42,7 +42,7 @@ static void resent_needlessly(struct scoreboard *b, vms_half_t *delta, uint32_t 
     if (resend->kind == RESEND_FILLS && delta->upstream_losses < named)
         return;                                         /* counted in a window that is gone */
     resend->segments = (uint16_t)(resend->segments - named);
-    delta->spurious += resend->kind == RESEND_PROBES ? 0 : named;
+    delta->spurious += resend->kind == RESEND_SETTLED ? 0 : named;
     if (resend->kind != RESEND_FILLS)
         return;
     delta->upstream_losses -= named;

@@ -88,7 +88,8 @@ enum {
     HALF_FIN = 1024,
     HALF_ZERO_WINDOW = 2048,
     HALF_PROBED = 4096,             /* a byte was sent into a closed window */
-    HALF_IDS_REPEAT = 8192          /* its IP identifications do not tell packets apart */
+    HALF_IDS_REPEAT = 8192,         /* its IP identifications do not tell packets apart */
+    HALF_REOPENED = 16384           /* its window was closed; a probe of that may still be on its way */
 };
 
 /* Ordered by cache line: what every packet touches comes first. */

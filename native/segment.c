@@ -44,14 +44,15 @@ static void expect_naming(struct vms_table *t, struct tcp_half *self, const stru
 {
     struct scoreboard *b = p->payload_bytes ? board_want(t, self) : NULL;
     if (b)
-        board_note_resend(b, (struct resend){p->tcp_seq, p->tcp_seq + 1, 1, RESEND_PROBES}, p->ts_ns);
+        board_note_resend(b, (struct resend){p->tcp_seq, p->tcp_seq + 1, 1, RESEND_SETTLED}, p->ts_ns);
 }
 
 bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
     vms_half_t *delta = &f->delta[direction];
-    bool closed_window = f->tcp[!direction].flags & HALF_ZERO_WINDOW;
+    const struct tcp_half *peer = &f->tcp[!direction];
+    bool closed_window = peer->flags & (HALF_ZERO_WINDOW | HALF_REOPENED);
     if (!(self->flags & HALF_NEXT_KNOWN))
         return false;
     if (closed_window && p->payload_bytes == 1 && p->tcp_seq == self->next) {
@@ -86,10 +87,16 @@ static uint32_t microseconds(int64_t ns)
     return (uint32_t)(ns / 1000);
 }
 
+/* Since the stream last advanced. */
+static int64_t quiet_for_ns(const struct tcp_half *self, int64_t now_ns)
+{
+    return (int64_t)(int32_t)(microseconds(now_ns) - self->sent_us) * 1000;
+}
+
 /* The sender has been quiet for so long that a timer of what it had sent before may run out now. */
 static bool is_after_pause(const struct flow *f, const struct tcp_half *self, int64_t now_ns)
 {
-    int64_t pause_ns = (int64_t)(int32_t)(microseconds(now_ns) - self->sent_us) * 1000;
+    int64_t pause_ns = quiet_for_ns(self, now_ns);
     return pause_ns >= TIMEOUT_LEAST_NS && pause_ns >= 2 * rtt_path_ns(f);
 }
 
@@ -98,6 +105,7 @@ static void skip(struct vms_table *t, struct flow *f, struct tcp_half *self, con
 {
     struct scoreboard *b = board_want(t, self);
     struct hole hole = {.start = self->next, .end = p->tcp_seq, .opener = order_mark(p), .born_ns = p->ts_ns,
+                        .opened_empty = sequence_length(p) == 0,
                         .after_pause = is_after_pause(f, self, p->ts_ns)};
     if (!b || !board_open_hole(t, b, hole))
         belief_forget_below(self, p->tcp_seq);
@@ -161,7 +169,7 @@ static bool was_overtaken(const struct flow *f, const struct tcp_half *self, con
     switch (order_of(self, s->packet, &hole->opener)) {
     case ORDER_BEFORE: return early || age_ns < OVERTAKEN_MOST_NS;
     case ORDER_AFTER: return false;
-    default: return early;
+    default: return early && !(hole->after_pause && hole->opened_empty);
     }
 }
 
@@ -180,16 +188,18 @@ static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, c
 }
 
 /* The receiver had ACKed the bytes before the tap saw them: the mirror was late, or they were sent once more. */
-static void fill_acked_hole(const struct vms_table *t, struct flow *f, int direction, const struct old_segment *s,
+static void fill_acked_hole(struct vms_table *t, struct flow *f, int direction, const struct old_segment *s,
                             const struct hole *hole, uint32_t bytes)
 {
     vms_half_t *delta = &f->delta[direction];
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     int64_t late_ns = t->options.duplicate_horizon_ns;
     enum sent_order order = order_of(&f->tcp[direction], s->packet, &hole->opener);
-    bool early = age_ns < tcp_earliest_resend_ns(f) || age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f);
-    if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && age_ns > late_ns)) {
+    int64_t sent_ns = (int64_t)(int32_t)(microseconds(s->packet->ts_ns) - f->tcp[direction].sent_us) * 1000;
+    bool early = age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f) || sent_ns < tcp_earliest_resend_ns(f) || (age_ns < tcp_earliest_resend_ns(f) && sent_ns < 20000000LL);
+    if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && (age_ns > late_ns || !f->copied_us))) {
         resent_needlessly(delta, s);
+        expect_verdict(t, &f->tcp[direction], s, RESEND_SETTLED);
     } else if (early || order == ORDER_BEFORE) {
         delta->reordered += s->segments;
         delta->unseen_bytes -= delta->unseen_bytes < bytes ? delta->unseen_bytes : bytes;
@@ -201,11 +211,9 @@ static void fill_acked_hole(const struct vms_table *t, struct flow *f, int direc
 static void send_again(struct vms_table *t, struct flow *f, int direction, const struct old_segment *s)
 {
     struct tcp_half *self = &f->tcp[direction];
-    struct scoreboard *b = board_of(t, self);
     if (self->flags & HALF_ACKED_KNOWN && seq_at_most(s->end, self->acked)) {
         resent_needlessly(&f->delta[direction], s);
-        if (b)
-            board_abort(b, s->packet->tcp_seq);
+        expect_verdict(t, self, s, RESEND_SETTLED);
         return;
     }
     f->delta[direction].retransmissions += s->segments;

@@ -6,12 +6,17 @@
 static void track_closed_window(struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
+    const struct tcp_half *peer = &f->tcp[!direction];
     if (is_set(p, TCP_SYN))
         return;
+    f->delta[direction].zero_windows += p->tcp_window == 0;
+    if (peer->flags & HALF_ACKED_KNOWN && seq_before(p->tcp_ack, peer->acked))
+        return;                                         /* overtaken: no news (RFC 9293 section 3.10.7.4, SND.WL2) */
     if (p->tcp_window == 0) {
-        f->delta[direction].zero_windows++;
         self->flags |= HALF_ZERO_WINDOW;
     } else {
+        if (self->flags & HALF_ZERO_WINDOW)
+            self->flags |= HALF_REOPENED;
         self->flags &= (uint16_t)~HALF_ZERO_WINDOW;
     }
 }
@@ -32,6 +37,8 @@ static void whole_segment(struct vms_table *t, struct flow *f, int direction, co
         f->delta[direction].data_packets += segments_of(p->payload_bytes, f->tcp[!direction].mss);
     if (!probe && !belief_place(t, f, direction, p))
         return;
+    if (!probe)
+        f->tcp[!direction].flags &= (uint16_t)~HALF_REOPENED;
     if (is_set(p, TCP_ACK))
         ack_received(t, f, direction, p);
     if (!probe && segment_sent(t, f, direction, p))

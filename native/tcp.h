@@ -104,6 +104,7 @@ struct hole {
     uint32_t start;
     uint32_t end;
     bool acked;                     /* the receiver has them: counted as unseen */
+    bool opened_empty;              /* by a segment without data: an ACK, which is rarely overtaken alone */
     bool after_pause;               /* the sender had been quiet for so long that its timers may have run out */
     struct sent_mark opener;        /* of the segment behind it */
     int64_t born_ns;                /* when that passed; for an ACKed hole, when it was ACKed */
@@ -113,7 +114,7 @@ struct hole {
 enum resend_kind {
     RESEND_SEEN,                    /* counted as a retransmission */
     RESEND_FILLS,                   /* counted as an upstream loss */
-    RESEND_PROBES                   /* a keep-alive's byte: no resend at all */
+    RESEND_SETTLED                  /* a keep-alive's byte, or known to be needless already: nothing to add */
 };
 
 struct resend {
