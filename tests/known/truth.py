@@ -1,33 +1,33 @@
 """What is true of a connection, in the terms of the flow record, as far as the capture can show it.
 
-Everything follows from what happened to each packet: which transmission of which bytes it is, where it was lost, which
-arrival an ACK answers. What the sensor would have to guess is known here. Where the mirror dropped a packet, the truth is
-what the remaining ones can show; each such place says so.
+It follows from what happened to each packet: which transmission of which bytes it is, whether an earlier one is in the
+capture, which arrival an ACK answers, and which two arrivals a DSACK speaks of. The sensor has to infer all that from
+headers and times; nothing is inferred here. Where the mirror has dropped what would have told, the truth is what the
+rest can show; each such place says so.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 
-from .ends import DATA, FIN, FORGED, KEEPALIVE, PROBE, RST, SYN, Sent
-from .path import Connection, Sighting
+from .mirror import Sighting
+from .packets import DATA, FORGED, KEEPALIVE, PROBE, RST, SYN, Sent
 
 CAUSES = (
     "retransmissions", "spurious", "upstream_losses", "reordered", "keepalives", "window_probes", "zero_windows",
-    "out_of_window", "mirror_duplicates", "unseen_bytes",
+    "out_of_window", "unknown_causes", "unseen_bytes", "mirror_duplicates",
 )  # fmt: skip
+SIZES = ("packets", "data_packets", "payload_bytes")
+NEVER = 1 << 62
 
 
 @dataclass
 class Direction:
     """The truth of one direction."""
 
-    packets: int = 0
-    payload_bytes: int = 0
-    data_packets: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*SIZES, *CAUSES), 0))
     rtt_min_ns: int | None = None
+    transit_ns: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -37,142 +37,157 @@ class Truth:
     directions: tuple[Direction, Direction]
     handshake_server_ns: int | None
     handshake_client_ns: int | None
-    transit_ns: tuple[list[int], list[int]]
 
 
-def truth_of(connection: Connection) -> Truth:
-    """Everything that the capture of a connection can show."""
+def truth_of(shown: list[Sighting]) -> Truth:
+    """Everything that a capture of one connection can show."""
     first: list[Sighting] = []
-    seen: dict[int, Sighting] = {}
-    transit: tuple[list[int], list[int]] = ([], [])
+    seen: dict[Sent, Sighting] = {}
     directions = (Direction(), Direction())
-    for sighting in connection.sightings:
-        earlier = seen.setdefault(id(sighting.sent), sighting)
+    for sighting in shown:
+        earlier = seen.setdefault(sighting.sent, sighting)
         if earlier is sighting:
             first.append(sighting)
         else:
-            directions[sighting.sent.side].counts["mirror_duplicates"] += 1
-            transit[sighting.sent.side].append(sighting.time_ns - earlier.time_ns)
+            direction = directions[sighting.sent.side]
+            direction.counts["mirror_duplicates"] += 1
+            direction.transit_ns.append(sighting.time_ns - earlier.time_ns)
     for side, direction in enumerate(directions):
         _Judge(first, side, direction).judge()
-    return Truth(directions, *_handshake(first), transit)
+    return Truth(directions, *_handshake(first))
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Bytes that are always sent as one segment."""
+
+    seq: int
+    end: int
+    passes: list[Sighting] = field(default_factory=list)
+    needless: int = 0
+    """Captured DSACKs that speak of it."""
+    is_late: bool = False
+    """The first one captured was the first one sent, after the ACK: the mirror had shown it late."""
+    is_missed: bool = False
+    """A captured resend shows, with an ACK or DSACK, that one before it had got through unseen."""
 
 
 class _Judge:
-    """Goes through the capture once for one direction."""
+    """Judges the captured packets of one side, in the order of the capture."""
 
     def __init__(self, first: list[Sighting], side: int, direction: Direction) -> None:
         self.first, self.side, self.direction = first, side, direction
         self.counts = direction.counts
-        self.named = self._named_duplicates()
-        self.passed: dict[int, list[Sighting]] = defaultdict(list)  # captured transmissions by start
-        self.ends: dict[int, int] = {}
-        self.highest = self.acked = 0
+        self.chunks: dict[int, _Chunk] = {}
+        self.floor: int | None = None  # where the capture of this direction begins
+        self.highest = 0  # everything below has been passed over, by later bytes or by an ACK
+        self.acked = 0
+        self.acks: list[tuple[int, int]] = []  # captured advances of the acknowledgment: from, to
         self.peer_closed = False
-        self.unseen: set[int] = set()
-        self.floor: int | None = None  # where the direction began for the capture
-        self.resends: list[tuple[int, int]] = []  # (time, start)
+        self.resends: list[tuple[int, int]] = []  # of this side: time, start
+        self.verdicts = self._verdicts()
 
     def judge(self) -> None:
+        """Fill in the direction."""
         for sighting in self.first:
             sent = sighting.sent
             if sent.side == self.side:
                 self._own(sighting)
             elif sent.kind != FORGED:
                 self._others(sighting)
+        self.counts["unseen_bytes"] = sum(self._unseen(start, end) for start, end in self.acks)
 
-    # ---- what the capture tells of later on
-
-    def _named_duplicates(self) -> set[int]:
-        """Bytes that a captured DSACK names, once for each time; given as start."""
-        return {
-            sighting.sent.sacks[0][0]
-            for sighting in self.first
-            if sighting.sent.side != self.side and sighting.sent.names_duplicate
-        }
+    def _verdicts(self) -> set[Sent]:
+        """Transmissions that a captured DSACK shows to have been needless: of two that had arrived, the one that
+        passed the tap last, as far as the capture shows them."""
+        order = {sighting.sent: number for number, sighting in enumerate(self.first)}
+        verdicts = set()
+        for sighting in self.first:
+            if sighting.sent.side != self.side and sighting.sent.twice:
+                verdicts.add(max(sighting.sent.twice, key=lambda sent: order.get(sent, -1)))
+        return verdicts
 
     # ---- this side's packets
 
     def _own(self, sighting: Sighting) -> None:
         sent, counts = sighting.sent, self.counts
-        self.direction.packets += 1
-        self.direction.payload_bytes += sent.octets
-        closed = sent.window >> 7 == 0 and not sent.flags & (SYN | RST)
-        counts["zero_windows"] += closed and sent.kind != FORGED
+        counts["packets"] += 1
+        counts["payload_bytes"] += sent.octets
         if sent.kind == FORGED:
             counts["out_of_window"] += 1
-            self.direction.data_packets += 1
-        elif sent.kind in (PROBE, KEEPALIVE):
+            counts["data_packets"] += 1
+            return
+        counts["zero_windows"] += sent.window == 0 and not sent.flags & (SYN | RST)
+        if sent.kind in (PROBE, KEEPALIVE):
             # A probe of a window whose closing the mirror dropped looks like a keep-alive, and is one for the capture.
-            counts["window_probes" if self.peer_closed else "keepalives"] += self.floor is not None
+            counts["window_probes" if self.peer_closed else "keepalives"] += 1
         elif sent.end > sent.seq:
-            self.direction.data_packets += sent.octets > 0
+            counts["data_packets"] += sent.octets > 0
             self._segment(sighting)
-        if sent.kind != FORGED and self.floor is None:
+        if self.floor is None:
             self.floor = sent.seq
 
     def _segment(self, sighting: Sighting) -> None:
         sent, counts = sighting.sent, self.counts
-        earlier = self.passed[sent.seq]
-        known_acked = sent.end <= self.acked
-        named = sent.seq in self.named
-        if sent.end > self.highest:
-            pass  # nothing later has passed: even a resend only advances, as far as the capture can show
-        elif sent.resend and earlier:
+        chunk = self.chunks.setdefault(sent.seq, _Chunk(sent.seq, sent.end))
+        needless = sent.end <= self.acked or sent in self.verdicts
+        if self.floor is not None and sent.seq < self.floor:
+            counts["unknown_causes"] += 1  # from before the capture of this direction
+        elif chunk.passes:
             counts["retransmissions"] += 1
-            counts["spurious"] += known_acked or named
-        elif sent.resend and (known_acked or named):
-            # The mirror had missed what the receiver had got.
+            counts["spurious"] += needless
+        elif sent.end > self.highest:
+            pass  # nothing after it has passed: even a resend only advances, as far as the capture can show
+        elif not sent.resend:
+            # Overtaken before the tap, or shown late by the mirror, which is the same to the capture.
+            counts["reordered"] += 1
+            chunk.is_late = True
+        elif needless:
             counts["retransmissions"] += 1
             counts["spurious"] += 1
-            if not known_acked:
-                self._miss(sent)
-        elif sent.resend:
-            counts["upstream_losses"] += 1
+            chunk.is_missed = True
         else:
-            counts["reordered"] += 1
+            # Lost before the tap; or by the mirror and then behind the tap, which is the same to the capture.
+            counts["upstream_losses"] += 1
         if sent.resend:
             self.resends.append((sighting.time_ns, sent.seq))
-        earlier.append(sighting)
-        self.ends[sent.seq] = sent.end
+        chunk.passes.append(sighting)
         self.highest = max(self.highest, sent.end)
 
-    def _miss(self, sent: Sent) -> None:
-        if sent.seq not in self.unseen:
-            self.unseen.add(sent.seq)
-            self.counts["unseen_bytes"] += sent.end - sent.seq
-
-    # ---- the other side's ACKs
+    # ---- the other side's
 
     def _others(self, sighting: Sighting) -> None:
         sent = sighting.sent
-        if not sent.flags & (SYN | RST):
-            self.peer_closed = sent.window >> 7 == 0
-        if sent.ack is None or sent.flags & RST:
+        if sent.flags & RST:
             return
-        if sent.ack > self.acked:
-            self._sample(sighting)
-            self._cover(self.acked, sent.ack)
-            self.acked = sent.ack
+        if not sent.flags & SYN:
+            self.peer_closed = sent.window == 0
+        if sent.ack is None or sent.ack <= self.acked:
+            return
+        self._sample(sighting)
+        if self.floor is not None:
+            self.acks.append((max(self.acked, self.floor), sent.ack))
+        self.acked = sent.ack
         self.highest = max(self.highest, sent.ack)
 
-    def _cover(self, start: int, end: int) -> None:
-        """Bytes that are ACKed and that no captured packet carried: the mirror missed them."""
-        if self.floor is None:
-            return  # of a direction that has not been seen nobody knows where it began
-        start = max(start, self.floor)
-        carried = sum(max(min(until, end) - max(seq, start), 0) for seq, until in self.ends.items())
-        self.counts["unseen_bytes"] += max(end - start - carried, 0)
+    def _unseen(self, start: int, end: int) -> int:
+        """ACKed bytes of which no transmission is in the capture, or only one that came after the one that arrived."""
+        shown = sum(
+            max(min(chunk.end, end) - max(chunk.seq, start), 0)
+            for chunk in self.chunks.values()
+            if not chunk.is_missed
+        )
+        return max(end - start - shown, 0)
 
     def _sample(self, sighting: Sighting) -> None:
         """Karn's rule: the ACK answers a segment that passed once, and nothing before it was sent again meanwhile."""
         answered = sighting.sent.answers
-        if answered is None or answered.end != sighting.sent.ack or answered.resend or answered.kind != DATA:
+        if answered is None or answered.end != sighting.sent.ack or answered.kind != DATA or not answered.octets:
             return
-        passed = self.passed.get(answered.seq, [])
-        if len(passed) != 1 or passed[0].sent is not answered or not answered.octets:
+        chunk = self.chunks.get(answered.seq)
+        if chunk is None or len(chunk.passes) != 1 or chunk.passes[0].sent is not answered:
             return
-        since = passed[0].time_ns
+        since = chunk.passes[0].time_ns
         if any(when > since and seq < answered.end for when, seq in self.resends):
             return
         took = sighting.time_ns - since
@@ -181,13 +196,13 @@ class _Judge:
 
 
 def _handshake(first: list[Sighting]) -> tuple[int | None, int | None]:
-    """Both halves, if the capture shows each packet of it, each sent once."""
-    syn = [s for s in first if s.sent.flags & SYN and s.sent.side == 0]
-    syn_ack = [s for s in first if s.sent.flags & SYN and s.sent.side == 1]
-    ack = [s for s in first if s.sent.side == 0 and not s.sent.flags & SYN and s.sent.kind != FORGED]
+    """Both halves, where the capture shows one SYN, or one SYN-ACK, and the packet that answers just that one."""
+    syn = [sighting for sighting in first if sighting.sent.flags & SYN and sighting.sent.side == 0]
+    syn_ack = [sighting for sighting in first if sighting.sent.flags & SYN and sighting.sent.side == 1]
+    rest = [s for s in first if s.sent.side == 0 and not s.sent.flags & SYN and s.sent.kind != FORGED]
     server = client = None
-    if len(syn) == 1 and syn_ack and not syn[0].sent.resend and syn_ack[0].time_ns >= syn[0].time_ns:
-        server = syn_ack[0].time_ns - syn[0].time_ns if syn_ack[0].sent.answers is None else None
-    if len(syn_ack) == 1 and ack and ack[0].sent.answers is syn_ack[0].sent and not ack[0].sent.flags & FIN:
-        client = ack[0].time_ns - syn_ack[0].time_ns
-    return server, client
+    if len(syn) == 1 and syn_ack and not syn_ack[0].sent.resend and syn_ack[0].sent.answers is syn[0].sent:
+        server = syn_ack[0].time_ns - syn[0].time_ns
+    if len(syn_ack) == 1 and rest and rest[0].sent.answers is syn_ack[0].sent and rest[0].sent.end == 1:
+        client = rest[0].time_ns - syn_ack[0].time_ns
+    return tuple(None if took is None or took < 0 else took for took in (server, client))  # type: ignore[return-value]
