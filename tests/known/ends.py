@@ -40,36 +40,36 @@ class End:
 
     def _resume(self) -> None:
         if self.receiver.resume() and not self.sender.dead:
-            self._acknowledge(None)
+            self._acknowledge()
 
     # ---- packets leave
 
     def _emit(
-        self, seq: int, end: int, flags: int, *, kind: str = DATA, resend: bool = False, answers: Sent | None = None
+        self, seq: int, end: int, flags: int, *, kind: str = DATA, resend: bool = False, because: Sent | None = None
     ) -> None:
         receiver, habits = self.receiver, self.habits
         ack = None if flags == SYN else receiver.next
-        sent = Sent(self.side, seq, end, flags, ack, receiver.window(), kind, resend)
+        sent = Sent(self.side, seq, end, flags, ack, receiver.window(), kind, resend, because)
         if habits.timestamps:
             sent.ts_val = self.clock.now // habits.tick_ns + habits.clock_offset & 0xFFFFFFFF
             sent.ts_ecr = receiver.ts_recent
         if ack is not None:
             self._unacked = 0
             self._acks += 1
-            sent.answers = answers or receiver.latest
+            sent.answers = receiver.latest
             if habits.sack:
                 sent.sacks, sent.twice = receiver.blocks()
         self.wire(sent)
 
-    def _acknowledge(self, answers: Sent | None) -> None:
-        self._emit(self.sender.next, self.sender.next, ACK, answers=answers)
+    def _acknowledge(self) -> None:
+        self._emit(self.sender.next, self.sender.next, ACK)
 
-    def _acknowledge_later(self, sent: Sent) -> None:
+    def _acknowledge_later(self) -> None:
         acks = self._acks
 
         def if_owed() -> None:
             if self._acks == acks and not self.sender.dead:
-                self._acknowledge(sent)
+                self._acknowledge()
 
         self.clock.after(DELAYED_ACK, if_owed)
 
@@ -110,7 +110,7 @@ class End:
             else:
                 self.sender.repeat_handshake()
             return
-        self._acknowledge(sent)
+        self._acknowledge()
         if opening:
             self.on_data(0)
 
@@ -123,9 +123,9 @@ class End:
         self._unacked += 1
         fin = bool(sent.flags & FIN)
         if orderly and new and not self.habits.ack_each and self._unacked < 2 and not fin:
-            self._acknowledge_later(sent)
+            self._acknowledge_later()
         else:
-            self._acknowledge(sent)
+            self._acknowledge()
         if receiver.next is not None and receiver.next > before:
             self.on_data(receiver.next - before)
         self._fin_taken |= fin

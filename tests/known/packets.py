@@ -54,6 +54,8 @@ class Sent:
     window: int
     kind: str = DATA
     resend: bool = False
+    because: Sent | None = None
+    """Of a window probe: the packet that told of the closed window."""
     sacks: tuple[tuple[int, int], ...] = ()
     twice: tuple[Sent, Sent] | None = None
     """Of an ACK with a DSACK: the two transmissions of the same bytes that had arrived."""
@@ -61,7 +63,7 @@ class Sent:
     ts_ecr: int = 0
     ident: int = 0
     answers: Sent | None = None
-    """Of an ACK: the packet whose arrival, the latest one, it answers."""
+    """Of an ACK: the packet whose arrival moved the acknowledgment to where it is."""
 
     @property
     def octets(self) -> int:
@@ -84,7 +86,7 @@ class Habits:
     timeout_ns: int = 200 * MS
     buffer: int = 1 << 20
     probe_octets: int = 0
-    """A window probe is an octet that has been ACKed, without payload, or the next one with it."""
+    """A window probe has none, one below what comes next, or carries the next one."""
     clock_offset: int = 0
 
 

@@ -18,7 +18,7 @@ class Receiver:
         self.stalled = False
         self.ts_recent = 0
         self.latest: Sent | None = None
-        """The segment that arrived last, if everything up to its end is here: the one that an ACK answers."""
+        """The segment whose arrival moved `next` to its own end; None when that filled a hole."""
         self._held: dict[int, int] = {}
         self._recent: list[int] = []
         self._arrived: dict[int, Sent] = {}
@@ -34,7 +34,8 @@ class Receiver:
         assert self.next is not None
         if sent.kind == PROBE:
             return False
-        known = sent.end <= self.next or sent.seq in self._held
+        before = self.next
+        known = sent.end <= before or sent.seq in self._held
         if known:
             if sent.end > sent.seq:
                 self._twice = (self._arrived.get(sent.seq, sent), sent)
@@ -44,7 +45,8 @@ class Receiver:
             self._recent = [sent.seq, *[start for start in self._recent if start != sent.seq]][:8]
         while self.next in self._held:
             self.next = self._held.pop(self.next)
-        self.latest = sent if sent.end == self.next else None
+        if self.next > before:
+            self.latest = sent if sent.end == self.next else None
         if not self.stalled:
             self.read = self.next
         return not known

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .packets import ACK, FIN, KEEPALIVE, PROBE, PSH, SECOND, SYN, Clock, Habits, Sent
+from .packets import ACK, FIN, KEEPALIVE, MS, PROBE, PSH, SECOND, SYN, Clock, Habits, Sent
 
 INITIAL_WINDOW = 10
 DUPLICATES_FOR_RESEND = 3
 TRIES = 8
 LONGEST_TIMEOUT = 60 * SECOND
+ANSWERED = 1_200 * MS
+"""A SYN-ACK is repeated for each SYN that comes again, and only then by its own timer."""
 
 
 class Emit(Protocol):
     """Sends a packet with the receiving half's acknowledgment in it."""
 
-    def __call__(self, seq: int, end: int, flags: int, *, kind: str = ..., resend: bool = ...) -> None: ...
+    def __call__(
+        self, seq: int, end: int, flags: int, *, kind: str = ..., resend: bool = ..., because: Sent | None = ...
+    ) -> None: ...
 
 
 class Sender:
@@ -29,8 +33,10 @@ class Sender:
         self._fin_at: int | None = None
         self._congestion = INITIAL_WINDOW
         self._peer_window = 1 << 20
+        self._told: Sent | None = None
         self._duplicates = 0
         self._recover: int | None = None
+        self._timed_out = False
         self._sacked: set[int] = set()
         self._resent: set[int] = set()
         self._timer = self._tries = 0
@@ -44,7 +50,7 @@ class Sender:
         self.next = 1
         self.written = max(self.written, 1)
         self._transmit(0, False)
-        self._arm(SECOND)
+        self._arm(SECOND if flags == SYN else ANSWERED)
 
     def write(self, octets: int) -> None:
         """The application writes."""
@@ -65,6 +71,7 @@ class Sender:
         """Answer a SYN again."""
         if self.una == 0 and not self.dead:
             self._transmit(0, True)
+            self._arm(ANSWERED)
 
     def pump(self) -> None:
         """Send what the windows allow."""
@@ -114,7 +121,7 @@ class Sender:
             self.dead = True
             return
         self._timeout_ns += self._timeout_ns // 2  # too short a timer is learnt from
-        self._congestion, self._recover = 1, self.next
+        self._congestion, self._recover, self._timed_out = 1, self.next, True
         self._duplicates = 0
         self._resent.clear()
         self._transmit(self.una, True)
@@ -125,7 +132,7 @@ class Sender:
             return
         self._tries += 1
         seq = self.next if self.habits.probe_octets else self.next - 1
-        self.emit(seq, seq + self.habits.probe_octets, ACK, kind=PROBE)
+        self.emit(seq, seq + self.habits.probe_octets, ACK, kind=PROBE, because=self._told)
         self._arm(2 * waited)
 
     # ---- what the peer's packets say
@@ -142,7 +149,7 @@ class Sender:
         if sent.ack < self.una:
             return
         window_moved = sent.window != self._peer_window
-        self._peer_window = sent.window
+        self._peer_window, self._told = sent.window, sent
         if sent.sacks:
             held = sent.sacks[1:] if sent.twice else sent.sacks
             self._sacked.update(
@@ -172,17 +179,18 @@ class Sender:
     def _duplicate(self) -> None:
         self._duplicates += 1
         if self._recover is None and self._duplicates == DUPLICATES_FOR_RESEND:
-            self._recover = self.next
+            self._recover, self._timed_out = self.next, False
             self._congestion = max(self._congestion // 2, 2)
             self._resend_next()
         elif self._recover is not None and self.habits.sack and self._duplicates > DUPLICATES_FOR_RESEND:
             self._resend_next()
 
     def _resend_next(self) -> None:
-        """The first segment that is neither SACKed nor on its way again; behind the first one only below a SACK."""
+        """The first segment that is missed: below a SACK; of a receiver without them, and after a timeout, the oldest."""
         highest = max(self._sacked, default=-1)
+        oldest = -1 if self.habits.sack and not self._timed_out else self.una
         for start in sorted(self._segments):
-            missing = start == self.una or (self.habits.sack and start < highest)
+            missing = start == oldest or start < highest
             if missing and start not in self._sacked and start not in self._resent:
                 self._transmit(start, True)
                 return

@@ -64,10 +64,8 @@ class _Chunk:
     seq: int
     end: int
     passes: list[Sighting] = field(default_factory=list)
-    needless: int = 0
-    """Captured DSACKs that speak of it."""
-    is_late: bool = False
-    """The first one captured was the first one sent, after the ACK: the mirror had shown it late."""
+    advanced: bool = False
+    """It was new to the capture when it came, in order."""
     is_missed: bool = False
     """A captured resend shows, with an ACK or DSACK, that one before it had got through unseen."""
 
@@ -85,6 +83,7 @@ class _Judge:
         self.acks: list[tuple[int, int]] = []  # captured advances of the acknowledgment: from, to
         self.peer_closed = False
         self.resends: list[tuple[int, int]] = []  # of this side: time, start
+        self.shown = {sighting.sent for sighting in first}
         self.verdicts = self._verdicts()
 
     def judge(self) -> None:
@@ -120,10 +119,13 @@ class _Judge:
         counts["zero_windows"] += sent.window == 0 and not sent.flags & (SYN | RST)
         if sent.kind in (PROBE, KEEPALIVE):
             # A probe of a window whose closing the mirror dropped looks like a keep-alive, and is one for the capture.
-            counts["window_probes" if self.peer_closed else "keepalives"] += 1
+            closed = self.peer_closed or sent.because in self.shown
+            counts["window_probes" if closed else "keepalives"] += 1
         elif sent.end > sent.seq:
             counts["data_packets"] += sent.octets > 0
             self._segment(sighting)
+        else:
+            self.highest = max(self.highest, sent.seq)
         if self.floor is None:
             self.floor = sent.seq
 
@@ -137,11 +139,10 @@ class _Judge:
             counts["retransmissions"] += 1
             counts["spurious"] += needless
         elif sent.end > self.highest:
-            pass  # nothing after it has passed: even a resend only advances, as far as the capture can show
+            chunk.advanced = True  # even if it is a resend: nothing in the capture shows that
         elif not sent.resend:
             # Overtaken before the tap, or shown late by the mirror, which is the same to the capture.
             counts["reordered"] += 1
-            chunk.is_late = True
         elif needless:
             counts["retransmissions"] += 1
             counts["spurious"] += 1
@@ -180,12 +181,12 @@ class _Judge:
         return max(end - start - shown, 0)
 
     def _sample(self, sighting: Sighting) -> None:
-        """Karn's rule: the ACK answers a segment that passed once, and nothing before it was sent again meanwhile."""
+        """Karn's rule: the ACK answers a segment that passed once, in order, and nothing before it was sent again since."""
         answered = sighting.sent.answers
         if answered is None or answered.end != sighting.sent.ack or answered.kind != DATA or not answered.octets:
             return
         chunk = self.chunks.get(answered.seq)
-        if chunk is None or len(chunk.passes) != 1 or chunk.passes[0].sent is not answered:
+        if chunk is None or not chunk.advanced or len(chunk.passes) != 1 or chunk.passes[0].sent is not answered:
             return
         since = chunk.passes[0].time_ns
         if any(when > since and seq < answered.end for when, seq in self.resends):
