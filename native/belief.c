@@ -134,17 +134,21 @@ static bool confirm_stray(struct vms_table *t, struct tcp_half *half, vms_half_t
     return false;
 }
 
+static bool is_possible(const struct tcp_half *half, const struct packet *p)
+{
+    uint32_t end = p->tcp_seq + sequence_length(p);
+    return is_near(p->tcp_seq, half->next) && within_window(half, end) && is_recent(half, end);
+}
+
 bool belief_place(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *half = &f->tcp[direction];
-    uint32_t end = p->tcp_seq + sequence_length(p);
-    if (!(half->flags & HALF_NEXT_KNOWN) || half->flags & HALF_PROVISIONAL)
+    if (!(half->flags & HALF_NEXT_KNOWN) || (half->flags & HALF_PROVISIONAL && is_possible(half, p)))
         learn_next(half, p);
-    if (is_near(p->tcp_seq, half->next) && within_window(half, end) && is_recent(half, end)) {
-        half->flags &= (uint16_t)~HALF_STRAY;
-        return true;
-    }
-    return confirm_stray(t, half, &f->delta[direction], p);
+    if (!is_possible(half, p))
+        return confirm_stray(t, half, &f->delta[direction], p);
+    half->flags &= (uint16_t)~HALF_STRAY;
+    return true;
 }
 
 /* ---- acknowledgments ---- */

@@ -88,9 +88,9 @@ int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
     return (int64_t)(((uint64_t)p->ts_ns - first->ts_ns) << unused) >> unused;
 }
 
-const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p)
+struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
-    const struct sighting *set = set_of(d, print);
+    struct sighting *set = set_of(d, print);
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
         if (set[i].print != kept(print))
             continue;
@@ -101,15 +101,22 @@ const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print
     return NULL;
 }
 
-void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
+static struct sighting *place_for(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
     struct sighting *set = set_of(d, print), *oldest = &set[0];
-    for (int i = 1; i < DUPLICATE_WAYS; i++)
-        if (!set[i].print || duplicate_age_ns(&set[i], p) > duplicate_age_ns(oldest, p))
+    for (int i = 0; i < DUPLICATE_WAYS; i++) {
+        if (!set[i].print || set[i].print == kept(print))
+            return &set[i];
+        if (duplicate_age_ns(&set[i], p) > duplicate_age_ns(oldest, p))
             oldest = &set[i];
-    oldest->ts_ns = (uint64_t)p->ts_ns & 0xffffffffff;
-    oldest->print = kept(print);
-    oldest->slot = slot;
-    oldest->flow_id = sighting_id(flow_id);
-    oldest->ttl = p->ttl;
+    }
+    return oldest;
+}
+
+void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
+{
+    *place_for(d, print, p) = (struct sighting){
+        .ts_ns = (uint64_t)p->ts_ns & 0xffffffffff, .print = kept(print), .slot = slot,
+        .flow_id = sighting_id(flow_id), .ttl = p->ttl,
+    };
 }

@@ -19,7 +19,8 @@ struct sighting {
     uint64_t ts_ns : 40;            /* modulo 2^40: differences within nine minutes are right */
     uint64_t print : 24;            /* odd; 0: unused */
     uint32_t slot;                  /* of the flow that counted it; 0 for the overflow entry */
-    uint32_t flow_id : 24;          /* its lower part, to know when the slot was given to another flow */
+    uint32_t flow_id : 22;          /* its lower part, to know when the slot was given to another flow */
+    uint32_t copies : 2;            /* that have come of it, as far as that counts */
     uint32_t ttl : 8;
 };
 _Static_assert(sizeof(struct sighting) == 16, "four a cache line");
@@ -27,7 +28,7 @@ _Static_assert(sizeof(struct sighting) == 16, "four a cache line");
 /* The part of a flow's number that a sighting keeps. */
 static inline uint32_t sighting_id(uint64_t flow_id)
 {
-    return (uint32_t)flow_id & 0xffffff;
+    return (uint32_t)flow_id & 0x3fffff;
 }
 
 struct duplicates {
@@ -44,13 +45,15 @@ uint64_t duplicate_print(const struct duplicates *d, const struct packet *p);
 
 void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 
+#define SIGHTING_COPIES_MOST 3
+
 /* The earlier sighting of this packet, or NULL. */
-const struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p);
+struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p);
 
 /* How long after the first sighting the packet comes; negative if its timestamp is the earlier one. */
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p);
 
-/* Remembers a packet that was counted; the oldest of its set gives way. */
+/* Remembers a packet that was counted; one that looks like it gives way, else the oldest of its set. */
 void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot,
                         uint64_t flow_id);
 

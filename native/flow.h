@@ -127,7 +127,8 @@ struct flow {
     uint64_t response_max_ns;
     uint32_t response_count;
     uint32_t client_isn;            /* to know the same SYN again */
-    uint32_t copied_us;             /* how late a certain copy has come, at most; 0 if none has */
+    uint32_t copied_us : 30;        /* how late a certain copy has come, at most; 0 if none has */
+    uint32_t copies_each : 2;       /* how many have come of one packet, at most */
     uint8_t mac[2][6];              /* of the sender in each direction */
     uint16_t vlan[VMS_VLAN_MAX];
 };
@@ -147,6 +148,8 @@ enum {
     FLOW_SIMULTANEOUS = 64,
     FLOW_SEEN_0 = 128,              /* a packet of direction 0, 1 since the flow began */
     FLOW_SEEN_1 = 256,
+    FLOW_COPIES_ROUTED = 1024,      /* a copy of a segment has come with another TTL */
+    FLOW_COPIES_UNROUTED = 2048,    /* or with the same */
     FLOW_FAST_OPEN = 512            /* the SYN carried data (RFC 7413): the server answers before the handshake is over */
 };
 
@@ -180,6 +183,7 @@ struct vms_table {
     struct decoder decoder;
     struct siphash_key key;
     struct duplicates duplicates;
+    uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
 
     uint32_t *buckets;
     uint32_t bucket_mask;
@@ -273,6 +277,9 @@ void transit_note(struct vms_table *t, struct flow *f, int direction, int64_t ns
 void transit_add(vms_transit_t *sum, const vms_transit_t *part);
 const vms_transit_t *transit_of(const struct vms_table *t, const struct flow *f, int direction);
 void transit_release(struct vms_table *t, struct flow *f);
+
+/* How late a copy may come, in view of those that have come; 0 if none has. */
+int64_t copy_latest_ns(const struct flow *f);
 
 /* order.c: whether the sender counts its packets with the IP identification, and whether it gives all the same. */
 void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);

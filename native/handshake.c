@@ -70,7 +70,8 @@ static void handshake_ack(struct flow *f, const struct packet *p)
     bool server_waited = !(server->flags & HALF_DATA) || f->flags & FLOW_FAST_OPEN;
     bool next_packet = p->ip_id && (uint16_t)(p->ip_id - client->last_ip_id) == 1;
     bool at_once = !p->payload_bytes || (next_packet && p->ts_ns - f->syn_ack_ns <= PIGGYBACK_NS);
-    bool own = at_once && p->tcp_seq == client->next && p->tcp_ack == server->next && server_waited &&
+    uint32_t begin = client->flags & HALF_NEXT_KNOWN ? client->next : client->acked;
+    bool own = at_once && p->tcp_seq == begin && p->tcp_ack == server->next && server_waited &&
                !(f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
     f->state = VMS_STATE_ESTABLISHED;
     f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, !own);

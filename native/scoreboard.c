@@ -147,6 +147,12 @@ enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, 
     return fill;
 }
 
+const struct hole *board_hole_below(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
+{
+    const struct hole *last = b->last_hole ? hole_at(t, b->last_hole) : NULL;
+    return last && last->end == end ? last : NULL;
+}
+
 uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns)
 {
     uint32_t bytes = 0;

@@ -3,7 +3,6 @@
 #include "tcp.h"
 
 #define TAP_REORDERING_NS 1000000LL         /* an ACK may pass the tap this much before the data that it ACKs */
-#define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define OVERTAKEN_MOST_NS 100000000LL       /* nothing is overtaken for longer: its marks are not what they seem */
 
 uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)
@@ -28,12 +27,15 @@ static bool is_resent_byte(const struct tcp_half *self, const struct packet *p)
     return p->payload_bytes && self->flags & HALF_LAST_ALONE && (!acked || is_set(p, TCP_PSH));
 }
 
-/* An ACK that the segment sent right behind it has overtaken. */
-static bool is_overtaken_ack(const struct vms_table *t, const struct flow *f, const struct tcp_half *self,
-                             const struct packet *p)
+/* Late itself, or an ACK that the segment sent right behind it has overtaken: no probe of what has passed long ago. */
+static bool is_overtaken(const struct vms_table *t, const struct flow *f, const struct tcp_half *self,
+                         const struct packet *p)
 {
     const struct scoreboard *b = board_of(t, self);
+    const struct hole *hole = b ? board_hole_below(t, b, self->next) : NULL;
     int64_t sent_ns = b ? board_newest_ns(b, self->next) : -1;
+    if (hole)
+        return !hole->acked || p->ts_ns - hole->born_ns < tcp_earliest_resend_ns(f);
     return !p->payload_bytes && sent_ns >= 0 && p->ts_ns - sent_ns < tcp_earliest_resend_ns(f);
 }
 
@@ -49,7 +51,7 @@ bool segment_probe(const struct vms_table *t, struct flow *f, int direction, con
         delta->window_probes++;
         return true;
     }
-    if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken_ack(t, f, self, p))
+    if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken(t, f, self, p))
         return false;
     if (closed_window)
         delta->window_probes++;
@@ -138,13 +140,14 @@ static void expect_verdict(struct vms_table *t, struct tcp_half *self, const str
 }
 
 /* Whether a segment that fills an open hole had only been overtaken. Sooner than the sender can have learnt of a loss
-   it must be so, unless a timer that had long been running made it send again. */
+   it must be so, unless a timer that had long been running made it send again, or duplicate ACKs had asked for it: then
+   the mirror may have missed what had opened the hole earlier. */
 static bool was_overtaken(const struct flow *f, const struct tcp_half *self, const struct old_segment *s,
                           const struct hole *hole)
 {
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     bool early = age_ns < tcp_earliest_resend_ns(f);
-    if (early && rtt_path_ns(f) && !hole->after_pause)
+    if (early && rtt_path_ns(f) && !hole->after_pause && !self->duplicate_acks)
         return true;
     switch (order_of(self, s->packet, &hole->opener)) {
     case ORDER_BEFORE: return early || age_ns < OVERTAKEN_MOST_NS;
@@ -175,7 +178,7 @@ static void fill_acked_hole(const struct vms_table *t, struct flow *f, int direc
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     int64_t late_ns = t->options.duplicate_horizon_ns;
     enum sent_order order = order_of(&f->tcp[direction], s->packet, &hole->opener);
-    bool early = age_ns < tcp_earliest_resend_ns(f) || age_ns < TAP_REORDERING_NS;
+    bool early = age_ns < tcp_earliest_resend_ns(f) || age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f);
     if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && age_ns > late_ns)) {
         resent_needlessly(delta, s);
     } else if (early || order == ORDER_BEFORE) {

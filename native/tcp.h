@@ -7,6 +7,7 @@
 #define BOARD_HOLES 64
 #define BOARD_FLIGHT 32
 #define BOARD_RESENDS 8
+#define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define SEQUENCE_FAR (1u << 28)     /* further than this, the same numbers may mean other bytes */
 
 static inline bool is_set(const struct packet *p, uint8_t flags)
@@ -150,6 +151,9 @@ bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole
 enum fill { FILL_NONE, FILL_OPEN, FILL_ACKED };
 enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end, struct hole *met,
                      uint32_t *bytes);
+
+/* The hole that ends at `end`, the highest of all; NULL if the byte before has passed. */
+const struct hole *board_hole_below(const struct vms_table *t, const struct scoreboard *b, uint32_t end);
 
 /* Marks what lies below `ack` in open holes as ACKed; returns how many bytes that were. */
 uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns);
