@@ -64,6 +64,8 @@ class Sent:
     ident: int = 0
     answers: Sent | None = None
     """Of an ACK: the packet whose arrival moved the acknowledgment to where it is."""
+    sent_ns: int = 0
+    arrived_ns: int | None = None
 
     @property
     def octets(self) -> int:

@@ -10,6 +10,8 @@ from .packets import ACK, FORGED, MS, SECOND, SYN, US, Clock, Habits, Script, Se
 
 LONGEST = 400 * SECOND
 FORGED_SHARE = 0.02
+QUIET = 500 * MS
+"""Between the last exchange or keep-alive and the end."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Wire:
     def send(self, sent: Sent) -> None:
         """Take a packet from its sender."""
         trouble, leg = self.trouble, self.legs.server if sent.side else self.legs.client
-        sent.ident = self._identification(sent)
+        sent.ident, sent.sent_ns = self._identification(sent), self.clock.now
         if self.chance.random() >= trouble.lost_before:
             when = self._arrival((sent.side, True), leg, trouble.late_before)
             self.clock.at(when, lambda: self._pass(sent))
@@ -69,7 +71,11 @@ class Wire:
         trouble, leg = self.trouble, self.legs.client if sent.side else self.legs.server
         if sent.kind != FORGED and self.chance.random() >= trouble.lost_after:
             when = self._arrival((sent.side, False), leg, trouble.late_after)
-            self.clock.at(when, lambda: self.ends[1 - sent.side].receive(sent))
+            self.clock.at(when, lambda: self._arrive(sent))
+
+    def _arrive(self, sent: Sent) -> None:
+        sent.arrived_ns = self.clock.now
+        self.ends[1 - sent.side].receive(sent)
 
     def _identification(self, sent: Sent) -> int:
         if self.identify == "random":
@@ -161,7 +167,7 @@ class _Applications:
 
     def _idle(self) -> None:
         if self.probed == len(self.script.keepalives):
-            self.clock.after(MS, self.client.abort if self.script.reset else self.client.sender.close)
+            self.clock.after(QUIET, self.client.abort if self.script.reset else self.client.sender.close)
             return
         idle, octets = self.script.keepalives[self.probed]
         self.probed += 1

@@ -26,8 +26,13 @@ class Direction:
     """The truth of one direction."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*SIZES, *CAUSES), 0))
-    rtt_min_ns: int | None = None
+    rtt_ns: list[int] = field(default_factory=list)
+    """Of each segment and the ACK that answers it, with Karn's rule."""
+    rtt_also_ns: list[int] = field(default_factory=list)
+    """Of each segment and an ACK that was sent after its arrival, although the capture does not show what moved it."""
     transit_ns: list[int] = field(default_factory=list)
+    has_twins: bool = False
+    """Packets that are equal in everything, so that nobody can say which of them a copy is of."""
 
 
 @dataclass
@@ -54,6 +59,7 @@ def truth_of(shown: list[Sighting]) -> Truth:
             direction.transit_ns.append(sighting.time_ns - earlier.time_ns)
     for side, direction in enumerate(directions):
         _Judge(first, side, direction).judge()
+        direction.has_twins = _has_twins([sighting.sent for sighting in first if sighting.sent.side == side])
     return Truth(directions, *_handshake(first))
 
 
@@ -77,12 +83,13 @@ class _Judge:
         self.first, self.side, self.direction = first, side, direction
         self.counts = direction.counts
         self.chunks: dict[int, _Chunk] = {}
+        self.by_end: dict[int, _Chunk] = {}
         self.floor: int | None = None  # where the capture of this direction begins
         self.highest = 0  # everything below has been passed over, by later bytes or by an ACK
         self.acked = 0
         self.acks: list[tuple[int, int]] = []  # captured advances of the acknowledgment: from, to
         self.peer_closed = False
-        self.resends: list[tuple[int, int]] = []  # of this side: time, start
+        self.old: list[tuple[int, int]] = []  # of this side's segments that did not advance: time, start
         self.shown = {sighting.sent for sighting in first}
         self.verdicts = self._verdicts()
 
@@ -132,6 +139,7 @@ class _Judge:
     def _segment(self, sighting: Sighting) -> None:
         sent, counts = sighting.sent, self.counts
         chunk = self.chunks.setdefault(sent.seq, _Chunk(sent.seq, sent.end))
+        self.by_end[sent.end] = chunk
         needless = sent.end <= self.acked or sent in self.verdicts
         if self.floor is not None and sent.seq < self.floor:
             counts["unknown_causes"] += 1  # from before the capture of this direction
@@ -150,8 +158,8 @@ class _Judge:
         else:
             # Lost before the tap; or by the mirror and then behind the tap, which is the same to the capture.
             counts["upstream_losses"] += 1
-        if sent.resend:
-            self.resends.append((sighting.time_ns, sent.seq))
+        if sent.resend or not chunk.advanced:
+            self.old.append((sighting.time_ns, sent.seq))
         chunk.passes.append(sighting)
         self.highest = max(self.highest, sent.end)
 
@@ -181,19 +189,26 @@ class _Judge:
         return max(end - start - shown, 0)
 
     def _sample(self, sighting: Sighting) -> None:
-        """Karn's rule: the ACK answers a segment that passed once, in order, and nothing before it was sent again since."""
-        answered = sighting.sent.answers
-        if answered is None or answered.end != sighting.sent.ack or answered.kind != DATA or not answered.octets:
+        """Karn's rule: of a segment that passed once, in order, with nothing from before it since then."""
+        ack = sighting.sent
+        chunk = self.by_end.get(ack.ack or 0)
+        if chunk is None or not chunk.advanced or len(chunk.passes) != 1:
             return
-        chunk = self.chunks.get(answered.seq)
-        if chunk is None or not chunk.advanced or len(chunk.passes) != 1 or chunk.passes[0].sent is not answered:
+        since, segment = chunk.passes[0].time_ns, chunk.passes[0].sent
+        if not segment.octets or any(when > since and seq < chunk.end for when, seq in self.old):
             return
-        since = chunk.passes[0].time_ns
-        if any(when > since and seq < answered.end for when, seq in self.resends):
-            return
-        took = sighting.time_ns - since
-        least = self.direction.rtt_min_ns
-        self.direction.rtt_min_ns = took if least is None else min(least, took)
+        if ack.answers is segment:
+            self.direction.rtt_ns.append(sighting.time_ns - since)
+        elif segment.arrived_ns is not None and segment.arrived_ns <= ack.sent_ns:
+            self.direction.rtt_also_ns.append(sighting.time_ns - since)
+
+
+def _has_twins(packets: list[Sent]) -> bool:
+    looks = {
+        (one.seq, one.end, one.flags, one.ack, one.window, one.sacks, one.ts_val, one.ts_ecr, one.ident)
+        for one in packets
+    }
+    return len(looks) < len(packets)
 
 
 def _handshake(first: list[Sighting]) -> tuple[int | None, int | None]:
