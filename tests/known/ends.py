@@ -77,10 +77,11 @@ class End:
 
     def receive(self, sent: Sent) -> None:
         """Take a packet off the wire."""
-        if self.sender.dead:
-            return
         if sent.flags & RST:
             self.sender.dead = True
+            return
+        if self.sender.dead:
+            self._emit(self.sender.next, self.sender.next, RST | ACK)
             return
         if sent.flags & SYN:
             self._synchronised(sent)
