@@ -17,7 +17,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test ctest asan lint bench golden docs venv clean
+.PHONY: help demo test ctest proof asan lint bench golden docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: ctest $(VENV)/installed ## set up and run all tests, C tests included
 
 ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 	@for test in $^; do $$test || exit 1; done
+
+proof: $(VENV)/installed ## the long tests: TCP metrics against 20,000 flows of known traffic
+	@$(BIN)/pytest -q -m proof
 
 asan: $(C_TESTS:tests/c/%.c=build/asan/%) build/asan/replay ## C tests and all captures under AddressSanitizer and UBSan
 	@for test in $(filter-out %/replay,$^); do $$test || exit 1; done

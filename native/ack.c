@@ -39,11 +39,11 @@ static void resent_needlessly(struct scoreboard *b, vms_half_t *delta, uint32_t 
     uint32_t named = segments_of(end - start, mss);
     if (named > resend->segments)
         named = resend->segments;
-    if (resend->filled_hole && delta->upstream_losses < named)
+    if (resend->kind == RESEND_FILLS && delta->upstream_losses < named)
         return;                                         /* counted in a window that is gone */
     resend->segments = (uint16_t)(resend->segments - named);
-    delta->spurious += named;
-    if (!resend->filled_hole)
+    delta->spurious += resend->kind == RESEND_PROBES ? 0 : named;
+    if (resend->kind != RESEND_FILLS)
         return;
     delta->upstream_losses -= named;
     delta->retransmissions += named;

@@ -252,7 +252,7 @@ void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_n
 {
     struct resend *last = &b->resends[(b->resend_next + BOARD_RESENDS - 1u) % BOARD_RESENDS];
     b->resent_ns = now_ns;
-    if (b->resend_count && last->end == resend.start && last->filled_hole == resend.filled_hole) {
+    if (b->resend_count && last->end == resend.start && last->kind == resend.kind) {
         last->end = resend.end;
         last->segments = (uint16_t)(last->segments + resend.segments);
         return;

@@ -39,7 +39,15 @@ static bool is_overtaken(const struct vms_table *t, const struct flow *f, const 
     return !p->payload_bytes && sent_ns >= 0 && p->ts_ns - sent_ns < tcp_earliest_resend_ns(f);
 }
 
-bool segment_probe(const struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+/* The receiver may name a keep-alive's byte in a DSACK. */
+static void expect_naming(struct vms_table *t, struct tcp_half *self, const struct packet *p)
+{
+    struct scoreboard *b = p->payload_bytes ? board_want(t, self) : NULL;
+    if (b)
+        board_note_resend(b, (struct resend){p->tcp_seq, p->tcp_seq + 1, 1, RESEND_PROBES}, p->ts_ns);
+}
+
+bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
     vms_half_t *delta = &f->delta[direction];
@@ -53,6 +61,7 @@ bool segment_probe(const struct vms_table *t, struct flow *f, int direction, con
     }
     if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken(t, f, self, p))
         return false;
+    expect_naming(t, self, p);
     if (closed_window)
         delta->window_probes++;
     else
@@ -129,10 +138,10 @@ static void resent_needlessly(vms_half_t *delta, const struct old_segment *s)
 }
 
 /* The tap had seen the bytes, or knows that they had been sent before: a DSACK may still call that needless. */
-static void expect_verdict(struct vms_table *t, struct tcp_half *self, const struct old_segment *s, bool filled_hole)
+static void expect_verdict(struct vms_table *t, struct tcp_half *self, const struct old_segment *s, enum resend_kind kind)
 {
     struct scoreboard *b = board_want(t, self);
-    struct resend resend = {s->packet->tcp_seq, s->end, (uint16_t)s->segments, filled_hole};
+    struct resend resend = {s->packet->tcp_seq, s->end, (uint16_t)s->segments, kind};
     if (!b)
         return;
     board_abort(b, s->packet->tcp_seq);
@@ -167,7 +176,7 @@ static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, c
         return;
     }
     f->delta[direction].upstream_losses += s->segments;
-    expect_verdict(t, self, s, true);
+    expect_verdict(t, self, s, RESEND_FILLS);
 }
 
 /* The receiver had ACKed the bytes before the tap saw them: the mirror was late, or they were sent once more. */
@@ -200,7 +209,7 @@ static void send_again(struct vms_table *t, struct flow *f, int direction, const
         return;
     }
     f->delta[direction].retransmissions += s->segments;
-    expect_verdict(t, self, s, false);
+    expect_verdict(t, self, s, RESEND_SEEN);
 }
 
 /* Bytes below the highest seen: which of the causes? */

@@ -89,7 +89,7 @@ void rtt_sample(struct vms_table *t, struct flow *f, int direction, int64_t sent
 bool segment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
 /* Counts a probe; false when the segment is none. */
-bool segment_probe(const struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
 /* Segments on the wire that an offload of the capturing NIC has merged into so many octets. */
 uint32_t segments_of(uint32_t payload_bytes, uint16_t mss);
@@ -109,12 +109,18 @@ struct hole {
     int64_t born_ns;                /* when that passed; for an ACKed hole, when it was ACKed */
 };
 
-/* Bytes that were sent again; a DSACK may still say that this was needless. */
+/* Bytes that were sent again; a DSACK may still name them. */
+enum resend_kind {
+    RESEND_SEEN,                    /* counted as a retransmission */
+    RESEND_FILLS,                   /* counted as an upstream loss */
+    RESEND_PROBES                   /* a keep-alive's byte: no resend at all */
+};
+
 struct resend {
     uint32_t start;
     uint32_t end;
     uint16_t segments;              /* of which none has been named yet */
-    bool filled_hole;               /* counted as an upstream loss */
+    uint8_t kind;                   /* RESEND_ */
 };
 
 /* Only for directions that have something outstanding. */
