@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .packets import Sent
+from .packets import US, Sent
 from .path import Connection
 
 
@@ -29,13 +29,19 @@ class Sighting:
 
 
 def sightings(connection: Connection, mirror: Mirror, copy_ns: int, chance: random.Random) -> list[Sighting]:
-    """What the capture shows of a connection; a copy comes `copy_ns` after its packet, and up to a tenth more."""
+    """What the capture shows of a connection.
+
+    A copy comes `copy_ns` after its packet, and up to a tenth more; routers and switches keep the order.
+    """
     shown = []
+    latest = [0, 0]
     for time_ns, sent in connection.passed:
         kept, copied, copy_kept, wait = (chance.random() for _ in range(4))
         if kept >= mirror.unseen:
             shown.append(Sighting(time_ns, sent, False))
         if copied < mirror.copied and copy_kept >= mirror.unseen:
-            shown.append(Sighting(time_ns + copy_ns + round(wait * copy_ns / 10), sent, True))
+            when = max(time_ns + copy_ns + round(wait * copy_ns / 10), latest[sent.side] + US)
+            latest[sent.side] = when
+            shown.append(Sighting(when, sent, True))
     shown.sort(key=lambda sighting: sighting.time_ns)
     return shown

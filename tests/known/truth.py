@@ -146,7 +146,7 @@ class _Judge:
         elif chunk.passes:
             counts["retransmissions"] += 1
             counts["spurious"] += needless
-        elif sent.end > self.highest:
+        elif self.floor is None or sent.end > self.highest:
             chunk.advanced = True  # even if it is a resend: nothing in the capture shows that
         elif not sent.resend:
             # Overtaken before the tap, or shown late by the mirror, which is the same to the capture.
