@@ -33,6 +33,9 @@ NETNS = Path("/run/netns")
 # also takes the shortest frame.
 EVERYTHING = 'bpf bytecode "1,6 0 0 4294967295"'
 OFFLOADS = ("gro", "gso", "tso", "sg", "tx", "rx")
+SENT, RECEIVED, BOTH = ("ingress",), ("egress",), ("ingress", "egress")
+"""What a mirror copies of each VM's traffic, as the switch's ports see it."""
+
 _serial = itertools.count()
 
 
@@ -145,13 +148,17 @@ class VM(Namespace):
             ipv6 = Path("/proc/sys/net/ipv6/conf/default")
             for key, value in {"disable_ipv6": "0", "accept_dad": "0", "router_solicitations": "0"}.items():
                 (ipv6 / key).write_text(value)
-        _batch(switch, [f"link add name {self.port} type veth peer name eth0 address {self.mac} netns {self.name}",
-                        f"link set dev {self.port} master br0 up"])  # fmt: skip
-        _batch(self.name, [f"addr add {self.ipv4}/24 dev eth0", f"addr add {self.ipv6}/64 dev eth0 nodad",
-                           "link set dev eth0 up"])  # fmt: skip
+        _batch(switch, [f"link add name {self.port} type veth peer name eth0 netns {self.name}"])
+        self.bring_up(switch)
         # A virtual cable carries super-packets without checksums unless told otherwise; a real one cannot.
         settings = [word for offload in OFFLOADS for word in (offload, "off")]
         _checked(self._entering(["ethtool", "-K", "eth0", *settings]))
+
+    def bring_up(self, switch: str) -> None:
+        """Put the switch's end of the cable on the bridge, and give the VM's end its addresses."""
+        _batch(switch, [f"link set dev {self.port} master br0 up"])
+        _batch(self.name, [f"link set dev eth0 address {self.mac}", f"addr add {self.ipv4}/24 dev eth0",
+                           f"addr add {self.ipv6}/64 dev eth0 nodad", "link set dev eth0 up"])  # fmt: skip
 
 
 class Lab:
@@ -200,13 +207,12 @@ class Lab:
         return self._vms[name]
 
     @contextmanager
-    def mirror(self, both: bool = False) -> Iterator[None]:
-        """Mirror what the VMs send, each frame once; with ``both`` also what they are sent, each frame twice.
+    def mirror(self, hooks: Sequence[str] = SENT) -> Iterator[None]:
+        """Mirror what the VMs send or what they are sent, each frame once, or both, each frame twice.
 
         Before and after, the SPAN port is silent: its counters then tell exactly what the mirror delivered.
         """
         ports = [vm.port for vm in self._vms.values()]
-        hooks = ("ingress", "egress") if both else ("ingress",)
         lines = [f"qdisc add dev {port} clsact" for port in ports] + [
             f"filter add dev {port} {hook} protocol all {EVERYTHING} action mirred egress mirror dev span"
             for port in ports for hook in hooks

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab, wait_until
+from tests.lab import BOTH, Lab, wait_until
 from tests.live import Ended, Influx, Sensor
 from tests.needs import need_tool
 from tests.transfers import THINK_SECONDS, Transfer, transfers
@@ -192,7 +192,7 @@ def test_everything_mirrored_twice_counts_once(lab: Lab, sensor: Sensor) -> None
     """When both directions of the ports are mirrored, the second copies are told apart and change no number."""
     before = lab.span_counters().rx_packets
     process = sensor.capture("--flows", str(sensor.flow_file), "--to", "none")
-    with lab.mirror(both=True):
+    with lab.mirror(BOTH):
         made = transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, 8080, count=4, seed=3)
         made += transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET6, 8080, count=4, seed=4)
     mirrored = lab.span_counters().rx_packets - before

@@ -11,16 +11,18 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from tests.lab import VM
+from tests.lab import VM, wait_until
 
 THINK_SECONDS = 0.004
+CROWD_SECONDS = 60
 # Offsets in struct tcp_info of linux/tcp.h, which only ever grows at its end (bytes_sent: since Linux 4.19).
-_TOTAL_RETRANS, _MIN_RTT, _DATA_SEGS_OUT, _BYTES_SENT = (("=I", 100), ("=I", 148), ("=I", 156), ("=Q", 200))
+_UNACKED, _TOTAL_RETRANS, _MIN_RTT, _DATA_SEGS_OUT = (("=I", 24), ("=I", 100), ("=I", 148), ("=I", 156))
+_BYTES_SENT = ("=Q", 200)
 _TCP_INFO_SIZE = 208
 
 
@@ -106,9 +108,64 @@ def _receive(connection: socket.socket, size: int) -> None:
 
 
 def _account(connection: socket.socket) -> KernelAccount:
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     fields = (_BYTES_SENT, _DATA_SEGS_OUT, _TOTAL_RETRANS, _MIN_RTT)
-    return KernelAccount(*(struct.unpack_from(layout, info, offset)[0] for layout, offset in fields))
+    return KernelAccount(*(_tcp_info(connection, *field) for field in fields))
+
+
+def _tcp_info(connection: socket.socket, layout: str, offset: int) -> int:
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    return int(struct.unpack_from(layout, info, offset)[0])
+
+
+# ---- many at a time
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Many connections side by side: how often, and how much."""
+
+    connections: int
+    exchanges: int
+    request: int
+    answer: int
+    pause_seconds: float = 0.0
+
+
+def crowd(client: VM, server: VM, port: int, what: Crowd, calm: Callable[[], None]) -> list[KernelAccount]:
+    """Let them all talk, then ``calm`` the network, and read the account of both ends of each before they close."""
+    address = (server.ipv4, port)
+    with server.socket(timeout=CROWD_SECONDS) as listener, ThreadPoolExecutor(2 * what.connections) as pool:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(what.connections)
+        serving = [pool.submit(_answer, listener, what) for _ in range(what.connections)]
+        asking = [pool.submit(_ask, client, address, what) for _ in range(what.connections)]
+        sockets = [future.result(timeout=CROWD_SECONDS) for future in (*asking, *serving)]
+        calm()
+        with ExitStack() as closing:
+            for opened in sockets:
+                closing.enter_context(opened)
+            wait_until(lambda: not any(_tcp_info(opened, *_UNACKED) for opened in sockets), "all to be ACKed")
+            return [_account(opened) for opened in sockets]
+
+
+def _ask(client: VM, address: tuple[str, int], what: Crowd) -> socket.socket:
+    connection = client.socket(timeout=CROWD_SECONDS)
+    connection.connect(address)
+    for _ in range(what.exchanges):
+        connection.sendall(bytes(what.request))
+        _receive(connection, what.answer)
+        time.sleep(what.pause_seconds)
+    return connection
+
+
+def _answer(listener: socket.socket, what: Crowd) -> socket.socket:
+    connection, _ = listener.accept()
+    connection.settimeout(CROWD_SECONDS)
+    for _ in range(what.exchanges):
+        _receive(connection, what.request)
+        connection.sendall(bytes(what.answer))
+    return connection
 
 
 @contextmanager

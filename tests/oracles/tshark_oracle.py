@@ -36,6 +36,14 @@ FIELDS = (
     "sctp.srcport", "sctp.dstport", "icmp.type", "icmp.code", "icmpv6.type", "icmpv6.code",
 )  # fmt: skip
 
+CAUSES = (
+    "retransmission", "fast_retransmission", "spurious_retransmission", "out_of_order", "lost_segment",
+    "ack_lost_segment", "keep_alive", "zero_window",
+)  # fmt: skip
+"""What tshark says of a TCP segment (``tcp.analysis.*``)."""
+
+FIELDS += tuple(f"tcp.analysis.{cause}" for cause in CAUSES)
+
 PREFERENCES = (
     "ip.defragment:FALSE", "ipv6.defragment:FALSE", "tcp.desegment_tcp_streams:FALSE",
     "tcp.reassemble_out_of_order:FALSE", "tcp.relative_sequence_numbers:FALSE",
@@ -61,11 +69,22 @@ class Handshake:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What tshark says of one TCP segment, and in which of its streams it stands."""
+
+    number: int
+    packet: Packet
+    stream: str
+    causes: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Reading:
     """Everything tshark says about one capture. Nothing after the damage is in the reading of a damaged one."""
 
     verdicts: list[Verdict]
     handshakes: list[Handshake]
+    judgements: list[Judgement]
     damaged: bool
 
 
@@ -267,9 +286,21 @@ def clean_handshake(stream: list[tuple[Packet, Frame]]) -> list[Handshake]:
     return [Handshake(stream[0][0], float(measured[0]))]
 
 
+def judgements(frames: list[Frame], verdicts: list[Verdict]) -> list[Judgement]:
+    """Every whole TCP segment with what tshark's analysis makes of it."""
+    return [
+        Judgement(
+            number, packet, frame.fields["tcp.stream"][0],
+            frozenset(cause for cause in CAUSES if frame.fields[f"tcp.analysis.{cause}"]),
+        )
+        for number, (packet, frame) in enumerate(zip(verdicts, frames, strict=True), 1)
+        if packet and packet.protocol == TCP and packet.ports and frame.fields["tcp.stream"]
+    ]  # fmt: skip
+
+
 def read(tshark: str, capture: Path) -> Reading:
     """What tshark says about a capture; Unreadable where it cannot open it."""
     lines, damaged = run(tshark, capture)
     frames = [Frame(line.split("\t")) for line in lines]
     verdicts = [frame.verdict() for frame in frames]
-    return Reading(verdicts, handshakes(frames, verdicts), damaged)
+    return Reading(verdicts, handshakes(frames, verdicts), judgements(frames, verdicts), damaged)
