@@ -195,8 +195,9 @@ static void fill_acked_hole(struct vms_table *t, struct flow *f, int direction, 
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     int64_t late_ns = t->options.duplicate_horizon_ns;
     enum sent_order order = order_of(&f->tcp[direction], s->packet, &hole->opener);
-    int64_t sent_ns = (int64_t)(int32_t)(microseconds(s->packet->ts_ns) - f->tcp[direction].sent_us) * 1000;
-    bool early = age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f) || sent_ns < tcp_earliest_resend_ns(f) || (age_ns < tcp_earliest_resend_ns(f) && sent_ns < 20000000LL);
+    bool no_timer_yet = quiet_for_ns(&f->tcp[direction], s->packet->ts_ns) < TIMEOUT_LEAST_NS;
+    bool early = age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f) ||
+                 (age_ns < tcp_earliest_resend_ns(f) && no_timer_yet);
     if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && (age_ns > late_ns || !f->copied_us))) {
         resent_needlessly(delta, s);
         expect_verdict(t, &f->tcp[direction], s, RESEND_SETTLED);
