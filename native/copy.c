@@ -48,7 +48,8 @@ static bool is_prompt(const struct vms_table *t, int64_t age_ns)
     return age_ns <= t->options.duplicate_horizon_ns / HORIZON_WITHOUT_ID;
 }
 
-/* A segment that takes up sequence numbers is sent again when duplicate ACKs ask for it, or a round later. */
+/* A segment that takes up sequence numbers is sent again when duplicate ACKs ask for it, or a round later; but then
+   hardly with the same TCP timestamp. */
 static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, const struct packet *p,
                             const struct tcp_half *half, const struct sighting *first, int64_t age_ns)
 {
@@ -64,7 +65,7 @@ static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, con
         return later && (first->copies >= f->copies_each ||
                          age_ns > (asked ? 1000 * (int64_t)f->copied_us : copy_latest_ns(f)));
     default:
-        return later && (asked || !is_prompt(t, age_ns));
+        return later && (asked || !(is_prompt(t, age_ns) || order_mark(p).timed));
     }
 }
 
