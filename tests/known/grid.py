@@ -29,7 +29,9 @@ class Cell:
     unseen: float
 
     def __str__(self) -> str:
-        return f"loss {self.loss:.0%}, reordered {self.reordered:.0%}, copied {self.copied:.0%}, unseen {self.unseen:.0%}"
+        return (
+            f"loss {self.loss:.0%}, reordered {self.reordered:.0%}, copied {self.copied:.0%}, unseen {self.unseen:.0%}"
+        )
 
     @property
     def mirror(self) -> Mirror:

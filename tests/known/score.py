@@ -166,7 +166,11 @@ def _compare_direction(result: Score, direction: Direction, flow: Flow, way: str
     told = flow[f"{way}_rtt_min_us"]
     _compare_time(result, "rtt_min", _rtt_min(direction, told), told, f"{name} {way}")
     if (transits := direction.transit_ns) and not direction.has_twins:
-        for statistic, took in (("min", min(transits)), ("avg", sum(transits) // len(transits)), ("max", max(transits))):
+        for statistic, took in (
+            ("min", min(transits)),
+            ("avg", sum(transits) // len(transits)),
+            ("max", max(transits)),
+        ):
             _compare_time(result, f"transit_{statistic}", took, flow[f"{way}_transit_{statistic}_us"], f"{name} {way}")
 
 

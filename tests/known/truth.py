@@ -182,9 +182,7 @@ class _Judge:
     def _unseen(self, start: int, end: int) -> int:
         """ACKed bytes of which no transmission is in the capture, or only one that came after the one that arrived."""
         shown = sum(
-            max(min(chunk.end, end) - max(chunk.seq, start), 0)
-            for chunk in self.chunks.values()
-            if not chunk.is_missed
+            max(min(chunk.end, end) - max(chunk.seq, start), 0) for chunk in self.chunks.values() if not chunk.is_missed
         )
         return max(end - start - shown, 0)
 
