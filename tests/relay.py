@@ -29,6 +29,8 @@ TO_VM, TO_SWITCH = 0, 1
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 CLONE_NEWNET = 0x40000000
 FRAME = 2048
+QUEUE = "20000"
+"""Frames that wait for the relay: it delays, and drops none."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def relayed(lab: Lab, vm: VM, cable: Cable, seed: int) -> Iterator[Done]:
     try:
         wait_until(lambda: command(["ip", "-n", vm.name, "link", "show", "dev", "eth0"]).returncode == 0, "the relay")
         vm.bring_up(switch.name)
+        for end, device in ((switch, vm.port), (vm, "eth0")):
+            end.run(["ip", "link", "set", "dev", device, "txqueuelen", QUEUE])
         yield done
     finally:
         process.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,12 @@ SEED = 3
 SETTLE_SECONDS = 0.3
 """The last DSACKs and FINs are still on the cable."""
 
+STRAYS = 2
+"""Frames that came before the recorder's filter: received, but not for it."""
+
 BULK = Crowd(connections=24, exchanges=8, request=60_000, answer=60_000)
+LONG_BULK = Crowd(connections=16, exchanges=1, request=1_500_000, answer=1_500_000)
+"""With few last segments: what is lost there before the tap leaves no hole, and its resend looks like new data."""
 LONG = Cable(delay_ms=4.0, jitter_ms=0.5)
 
 
@@ -44,7 +50,7 @@ class Story:
 
     def sum(self, *fields: str, ways: Sequence[str] = WAYS) -> int:
         """Some fields over all flows."""
-        return sum(flow[f"{way}_{field}"] for flow in self.flows for way in ways for field in fields)
+        return sum(flow[f"{way}_{field}"] or 0 for flow in self.flows for way in ways for field in fields)
 
     @property
     def resent(self) -> int:
@@ -128,13 +134,17 @@ def run(
 @contextmanager
 def recording(lab: Lab, capture: Path) -> Iterator[None]:
     """Record the SPAN port; no packet may be missing."""
+    # Not in immediate mode, tcpdump would leave behind what waits in the kernel for the rest of its block.
     recorder = lab.tap.popen(["tcpdump", "-i", lab.span_interface, "-s", "128", "-B", "65536", "-Z", "root",
-                              "-w", str(capture), "tcp"])  # fmt: skip
+                              "--immediate-mode", "-U", "-w", str(capture), "tcp"])  # fmt: skip
     lab.await_capture(recorder)
     yield
+    time.sleep(SETTLE_SECONDS)
     recorder.terminate()
     _, errors = recorder.communicate(timeout=10)
-    assert "\n0 packets dropped by kernel" in errors, errors
+    captured, received, dropped = (int(count) for count in re.findall(r"^(\d+) packets", errors, re.MULTILINE)[-3:])
+    assert received - captured <= STRAYS, errors
+    assert dropped == 0, errors
 
 
 def flows_of(capture: Path) -> list[dict[str, Any]]:
@@ -164,10 +174,10 @@ def test_lost_behind_the_tap(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFix
 def test_lost_before_the_tap(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Packets that the switch drops before it mirrors: seen only when sent again, and counted as upstream losses.
 
-    A resend that is dropped as well never passes the tap; at 1 % that is one in a hundred. What the tap saw twice was
-    sent needlessly, but for the few whose first copy it missed as well.
+    A resend that is dropped as well never passes the tap; at 0.5 % that is one in two hundred. What the tap saw twice
+    was sent needlessly, but for the few whose first copy it missed as well.
     """
-    story = run(lab, tmp_path, BULK, LONG, lost_before=0.01)
+    story = run(lab, tmp_path, LONG_BULK, LONG, lost_before=0.005)
     say(capsys, story.report("lost before the tap"))
     assert story.resent > 100
     told = story.sum("retransmissions", "upstream_losses")
@@ -221,15 +231,17 @@ def test_reordering_behind_the_tap_is_no_loss(lab: Lab, tmp_path: Path, capsys: 
 def test_a_leaky_mirror_over_a_lossy_network(
     lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
-    """2 % of the record taken away: the network's loss stays within 0.2 points, the mirror's is 2 % within 0.3."""
+    """2 % of the record taken away: the network's loss stays within 0.2 points, the mirror's is right within 0.3."""
     story = run(lab, tmp_path, BULK, LONG, lost_behind=0.02)
     before = story.lost / story.sum("data_packets")
     leaky = Story(flows_of(thinned(story.capture, 0.02)), story.accounts, story.cable, story.capture)
     after = leaky.lost / (leaky.sum("data_packets") + leaky.sum("upstream_losses"))
     unseen = leaky.sum("unseen_bytes") / leaky.sum("payload_bytes", "unseen_bytes")
-    say(capsys, f"2 % of the capture removed: loss {before:.3%} -> {after:.3%}, the mirror's loss {unseen:.3%}")
+    removed = 1 - leaky.sum("payload_bytes") / story.sum("payload_bytes")
+    say(capsys, f"2 % of the capture removed, {removed:.3%} of its payload: loss {before:.3%} -> {after:.3%}, "
+                f"the mirror's loss {unseen:.3%}")  # fmt: skip
     assert abs(after - before) < 0.002
-    assert abs(unseen - 0.02) < 0.003
+    assert abs(unseen - removed) < 0.003
 
 
 def thinned(capture: Path, share: float) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.oracles import program
 from tests.oracles.capture_file import open_capture
-from tests.oracles.captures import CAPTURES, name, read_ahead
+from tests.oracles.captures import CAPTURES, name, read_ahead, selected
 
 every_capture = pytest.mark.parametrize("capture", CAPTURES, ids=name)
 SOUND, DAMAGED = 0, 4
@@ -17,7 +17,7 @@ SOUND, DAMAGED = 0, 4
 @pytest.fixture(autouse=True, scope="module")
 def _everything_is_read(request: pytest.FixtureRequest) -> None:
     """Start the program for all captures at once."""
-    read_ahead(request, program.run)
+    read_ahead(selected(request), program.run)
 
 
 @every_capture

@@ -1,4 +1,4 @@
-"""Connections as a capture file: Ethernet frames cut behind their headers, as a mirror with a short snap length has them."""
+"""Connections as a capture file: Ethernet frames cut behind their headers, as with a short snap length."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The mirror: it copies what passes the tap, once more behind a router or switch, and drops some of the copies. It
-draws its own chances, so that the same traffic can be seen through different mirrors."""
+"""The mirror: it copies what passes the tap, once more behind a router or switch, and drops some of the copies.
+
+It draws its own chances, so that the same traffic can be seen through different mirrors.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What the ends of a connection hand to the wire, and the clock they live by. Times are ns; sequence numbers count from
-the SYN, so that a wrap is the encoder's business only."""
+"""What the ends of a connection hand to the wire, and the clock they live by.
+
+Times are ns; sequence numbers count from the SYN, so that a wrap is the encoder's business only.
+"""
 
 from __future__ import annotations
 

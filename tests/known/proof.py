@@ -1,5 +1,4 @@
-"""The proof: over the whole grid, how well the sensor tells each cause, and that copies and missing packets mislead it
-in nothing."""
+"""The proof: how well the sensor tells each cause over the grid, and that no copy or missing packet misleads it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ class Emit(Protocol):
 
     def __call__(
         self, seq: int, end: int, flags: int, *, kind: str = ..., resend: bool = ..., because: Sent | None = ...
-    ) -> None: ...
+    ) -> None:
+        """`seq` and `end` count from the SYN."""
 
 
 class Sender:
@@ -186,7 +187,7 @@ class Sender:
             self._resend_next()
 
     def _resend_next(self) -> None:
-        """The first segment that is missed: below a SACK; of a receiver without them, and after a timeout, the oldest."""
+        """The first segment missed: below a SACK; of a receiver without them, and after a timeout, the oldest."""
         highest = max(self._sacked, default=-1)
         oldest = -1 if self.habits.sack and not self._timed_out else self.una
         for start in sorted(self._segments):

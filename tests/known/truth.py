@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .mirror import Sighting
-from .packets import DATA, FORGED, KEEPALIVE, PROBE, RST, SYN, Sent
+from .packets import FORGED, KEEPALIVE, PROBE, RST, SYN, Sent
 
 CAUSES = (
     "retransmissions", "spurious", "upstream_losses", "reordered", "keepalives", "window_probes", "zero_windows",
@@ -104,8 +104,10 @@ class _Judge:
         self.counts["unseen_bytes"] = sum(self._unseen(start, end) for start, end in self.acks)
 
     def _verdicts(self) -> set[Sent]:
-        """Transmissions that a captured DSACK shows to have been needless: of two that had arrived, the one that
-        passed the tap last, as far as the capture shows them."""
+        """Transmissions that a captured DSACK shows to have been needless.
+
+        Of two that had arrived, the one that passed the tap last, as far as the capture shows them.
+        """
         order = {sighting.sent: number for number, sighting in enumerate(self.first)}
         verdicts = set()
         for sighting in self.first:

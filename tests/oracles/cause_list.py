@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.oracles.captures import name
 from tests.oracles.cause_rules import RULES
-from tests.oracles.cause_table import Row, Table, Way, counted, table, text
+from tests.oracles.cause_table import Row, Table, Way, counted, spoken_of, table, text
 from tests.oracles.evidence import Evidence, evidence
 from tests.oracles.flows import Key
 
@@ -95,7 +95,8 @@ def fault(capture: Path, metric: str, way: Way, row: Row, entry: Entry) -> str |
 def candidates(rule: str, packets: Evidence, metric: str, way: Way, row: Row) -> list[int]:
     """The frames that may stand for a rule: tshark has to have said of them what the rule takes back, or not to."""
     changed, effect = sorted(set(row.tshark) ^ set(row.alone)), RULES[rule].effect
-    own = [one.frame for one in packets.segments.values() if (one.key, one.up) == (way.key, way.up)]
+    speaks = spoken_of(way, metric)
+    own = [one.frame for one in packets.segments.values() if (one.key, one.up) == (speaks.key, speaks.up)]
     step = effect.get(metric, 0)
     named = [frame for frame in own if step and (frame in row.alone) == (step < 0)] if effect else changed
     return [frame for frame in named if RULES[rule].holds(packets, way.key, frame)]

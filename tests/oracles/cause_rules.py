@@ -12,6 +12,7 @@ from tests.oracles.alone import five_tuple
 from tests.oracles.evidence import FIN, SEQUENCE_NUMBERS, SYN, Evidence, Segment
 from tests.oracles.flows import Key
 
+OUT_OF_REACH = 2**20  # octets: more than any window without scaling, twice the largest in the captures
 MOST_BETWEEN = 256  # packets that a sender may have sent to others between two of one flow
 
 
@@ -93,6 +94,43 @@ def acked_without_payload(evidence: Evidence, key: Key, frame: int) -> bool:
     return one.payload == 0 and passed and any(from_on(ack, one.end) for ack in answers)
 
 
+def named_by_dsack(evidence: Evidence, key: Key, frame: int) -> bool:
+    """It had passed before, and a later ACK reports just its octets as received twice (RFC 2883)."""
+    one = evidence.segments[frame]
+    reports = (
+        other.held[0]
+        for other in evidence.segments.values()
+        if other.frame > frame and (other.key, other.up) == (key, not one.up) and other.held and other.ack is not None
+        and from_on(other.ack, other.held[0][1])
+    )  # fmt: skip
+    return any(with_same_octets(evidence, one)) and (one.seq, one.end) in reports
+
+
+def before_the_capture(evidence: Evidence, key: Key, frame: int) -> bool:
+    """Its direction was joined without a SYN, at a later octet: whether these had passed, the capture cannot know."""
+    one = evidence.segments[frame]
+    first = min(earlier(evidence, one), key=lambda other: other.frame, default=one)
+    return not first.flags & SYN and one.payload > 0 and from_on(first.seq, one.end)
+
+
+def window_closed(evidence: Evidence, key: Key, frame: int) -> bool:
+    """The other side's latest packet says that it takes nothing now: this one asks for its window."""
+    latest = max(earlier(evidence, evidence.segments[frame], same_way=False), key=lambda other: other.frame)
+    return latest.window == 0 and evidence.segments[frame].payload <= 1
+
+
+def out_of_reach(one: Segment, evidence: Evidence) -> bool:
+    """Whether it begins far beyond all that the other side has acknowledged until then."""
+    acked = [other.ack for other in earlier(evidence, one, same_way=False) if other.ack is not None]
+    return bool(acked) and all((one.seq - ack) % SEQUENCE_NUMBERS in range(OUT_OF_REACH, 2**31) for ack in acked)
+
+
+def beyond_the_window(evidence: Evidence, key: Key, frame: int) -> bool:
+    """It is far beyond what the receiver allows, or is in place and comes behind one that is: forged or corrupt."""
+    one = evidence.segments[frame]
+    return out_of_reach(one, evidence) or any(out_of_reach(other, evidence) for other in earlier(evidence, one))
+
+
 RULES = {
     "mirror-duplicate": Rule(mirror_duplicate),
     "other-tenant": Rule(other_tenant),
@@ -100,4 +138,8 @@ RULES = {
     "passed-before": Rule(passed_before, {"out_of_order": -1, "retransmission": 1}),
     "sent-later": Rule(sent_later, {"out_of_order": -1, "retransmission": 1}),
     "acked-without-payload": Rule(acked_without_payload, {"spurious_retransmission": 1}),
+    "named-by-dsack": Rule(named_by_dsack, {"spurious_retransmission": 1}),
+    "before-the-capture": Rule(before_the_capture, {"retransmission": -1, "spurious_retransmission": -1}),
+    "window-closed": Rule(window_closed, {"keep_alive": -1}),
+    "beyond-the-window": Rule(beyond_the_window, {"out_of_order": -1, "lost_segment": -1}),
 }

@@ -37,6 +37,9 @@ METRICS: dict[str, Callable[[Value], int]] = {
 YES_OR_NO = ("lost_segment", "ack_lost_segment")
 """tshark counts segments before and behind a gap, the sensor what became of it: they can agree that there was one."""
 
+ABOUT_THE_OTHER = ("ack_lost_segment",)
+"""tshark names the ACK, the sensor counts for the direction whose octets are missing."""
+
 
 class Way(NamedTuple):
     """One direction of one flow: from its low endpoint if ``up``; the n-th flow of its key in the capture."""
@@ -124,9 +127,14 @@ def add_tshark(capture: Path, flows: Flows, rows: Table) -> None:
         if packet and packet.protocol == TCP:
             way = flows.way(packet, times[index])
             for metric in whole:
-                rows.setdefault((way, metric), Row()).tshark.append(index + 1)
+                rows.setdefault((spoken_of(way, metric), metric), Row()).tshark.append(index + 1)
             for metric in apart:
-                rows.setdefault((way, metric), Row()).alone.append(index + 1)
+                rows.setdefault((spoken_of(way, metric), metric), Row()).alone.append(index + 1)
+
+
+def spoken_of(way: Way, metric: str) -> Way:
+    """The direction that a frame's analysis speaks of: that of an ACK of unseen data is about the other side's."""
+    return way._replace(up=not way.up) if metric in ABOUT_THE_OTHER else way
 
 
 def text(way: Way, flows_of_key: int) -> str:

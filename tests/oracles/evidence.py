@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,10 @@ class Segment(NamedTuple):
     ack: int | None
     flags: int
     payload: int
+    window: int
+    """As in the header, not scaled."""
+    held: tuple[tuple[int, int], ...]
+    """Blocks of the SACK option."""
 
 
 class Evidence(NamedTuple):
@@ -58,21 +63,33 @@ def segment(frame: int, packet: Packet, octets: bytes) -> Segment | None:
     payload = max(0, packet.octets - start - tcp.off * 4)
     taken = payload + bool(tcp.flags & SYN) + bool(tcp.flags & FIN)
     key, up = direction(packet)
+    options = octets[start + tcp.__hdr_len__ : start + tcp.off * 4]
     return Segment(
         frame=frame, key=key, up=up, ident=int.from_bytes(octets[4:6], "big") if octets[0] >> 4 == 4 else None,
-        stamp=timestamp(octets[start + tcp.__hdr_len__ : start + tcp.off * 4]),
+        stamp=timestamp(options),
         seq=tcp.seq, end=(tcp.seq + taken) % SEQUENCE_NUMBERS, ack=tcp.ack if tcp.flags & ACK else None,
-        flags=tcp.flags, payload=payload,
+        flags=tcp.flags, payload=payload, window=tcp.win, held=sack_blocks(options),
     )  # fmt: skip
+
+
+def option(options: bytes, wanted: int) -> bytes:
+    """The value of an option; empty if it is not there or the options cannot be read."""
+    try:
+        return next((value for kind, value in dpkt.tcp.parse_opts(options) if kind == wanted), b"")
+    except (ValueError, IndexError):
+        return b""
 
 
 def timestamp(options: bytes) -> int | None:
     """The sender's clock in the timestamp option (RFC 7323)."""
-    try:
-        values = [value for kind, value in dpkt.tcp.parse_opts(options) if kind == dpkt.tcp.TCP_OPT_TIMESTAMP]
-    except (ValueError, IndexError):
-        return None
-    return int.from_bytes(values[0][:4], "big") if values and len(values[0]) == 8 else None
+    value = option(options, dpkt.tcp.TCP_OPT_TIMESTAMP)
+    return int.from_bytes(value[:4], "big") if len(value) == 8 else None
+
+
+def sack_blocks(options: bytes) -> tuple[tuple[int, int], ...]:
+    """The blocks of the SACK option (RFC 2018)."""
+    value = option(options, dpkt.tcp.TCP_OPT_SACK)
+    return tuple(struct.iter_unpack(">II", value[: len(value) // 8 * 8]))
 
 
 @cache
