@@ -84,7 +84,7 @@ static uint32_t kept(uint64_t print)
 
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
 {
-    const int unused = 64 - 40;                         /* bits of a time that a sighting does not keep */
+    const int unused = 64 - SIGHTING_TIME_BITS;                         /* bits of a time that a sighting does not keep */
     return (int64_t)(((uint64_t)p->ts_ns - first->ts_ns) << unused) >> unused;
 }
 
@@ -116,7 +116,7 @@ static struct sighting *place_for(const struct duplicates *d, uint64_t print, co
 void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
 {
     *place_for(d, print, p) = (struct sighting){
-        .ts_ns = (uint64_t)p->ts_ns & 0xffffffffff, .print = kept(print), .slot = slot,
+        .ts_ns = (uint64_t)p->ts_ns & SIGHTING_TIME, .print = kept(print), .slot = slot,
         .flow_id = sighting_id(flow_id), .ttl = p->ttl,
     };
 }

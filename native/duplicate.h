@@ -14,13 +14,17 @@
 #define DUPLICATE_WAYS 4
 #define DUPLICATE_HORIZON_MOST_NS 500000000000LL
 
+#define SIGHTING_TIME_BITS 40
+#define SIGHTING_TIME ((1ULL << SIGHTING_TIME_BITS) - 1)
+
 /* Four of them fill a cache line. */
 struct sighting {
-    uint64_t ts_ns : 40;            /* modulo 2^40: differences within nine minutes are right */
+    uint64_t ts_ns : SIGHTING_TIME_BITS;            /* modulo 2^40: differences within nine minutes are right */
     uint64_t print : 24;            /* odd; 0: unused */
     uint32_t slot;                  /* of the flow that counted it; 0 for the overflow entry */
-    uint32_t flow_id : 22;          /* its lower part, to know when the slot was given to another flow */
-    uint32_t copies : 2;            /* that have come of it, as far as that counts */
+    uint32_t flow_id : 15;          /* its lower part, to know when the slot was given to another flow */
+    uint32_t twins : 6;             /* packets that look like it and were counted while its copies were still to come */
+    uint32_t copies : 3;            /* that have come of the oldest of these, as far as that counts */
     uint32_t ttl : 8;
 };
 _Static_assert(sizeof(struct sighting) == 16, "four a cache line");
@@ -28,7 +32,7 @@ _Static_assert(sizeof(struct sighting) == 16, "four a cache line");
 /* The part of a flow's number that a sighting keeps. */
 static inline uint32_t sighting_id(uint64_t flow_id)
 {
-    return (uint32_t)flow_id & 0x3fffff;
+    return (uint32_t)flow_id & 0x7fff;
 }
 
 struct duplicates {
@@ -45,7 +49,8 @@ uint64_t duplicate_print(const struct duplicates *d, const struct packet *p);
 
 void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 
-#define SIGHTING_COPIES_MOST 3
+#define SIGHTING_COPIES_MOST 7
+#define SIGHTING_TWINS_MOST 63
 
 /* The earlier sighting of this packet, or NULL. */
 struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p);

@@ -128,7 +128,8 @@ struct flow {
     uint64_t response_max_ns;
     uint32_t response_count;
     uint32_t client_isn;            /* to know the same SYN again */
-    uint32_t copied_us : 30;        /* how late a certain copy has come, at most; 0 if none has */
+    uint32_t copied_least : 15;     /* how soon certain copies have come: copy.c tells in which unit; 0 if none has */
+    uint32_t copied_most : 15;      /* and how late */
     uint32_t copies_each : 2;       /* how many have come of one packet, at most */
     uint8_t mac[2][6];              /* of the sender in each direction */
     uint16_t vlan[VMS_VLAN_MAX];
@@ -270,8 +271,10 @@ bool flow_finished_room(const struct vms_table *t, uint32_t count);
 /* role.c: tells client from server by the ports when no handshake was seen. */
 void role_guess(struct flow *f, const struct packet *p, int direction);
 
-/* copy.c: true when the packet has been counted before; the copy is noted in the flow that did. */
-bool copy_counted(struct vms_table *t, const struct packet *p, const struct place *place);
+/* copy.c: what a packet is to those that looked like it. A copy is noted in the flow that has counted its first sighting;
+   a twin is to be counted, but the first sighting stays the one to know copies by. */
+enum likeness { LIKE_NONE, LIKE_COPY, LIKE_TWIN };
+enum likeness copy_judge(struct vms_table *t, const struct packet *p, const struct place *place);
 
 /* transit.c: how long a packet took from where the mirror first saw it to where it saw it again. */
 void transit_note(struct vms_table *t, struct flow *f, int direction, int64_t ns);

@@ -48,12 +48,13 @@ static void count_overflow(struct vms_table *t, const struct packet *p)
     t->overflow.payload_bytes += p->payload_bytes;
 }
 
-static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, const struct place *place)
+static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, const struct place *place,
+                                  enum likeness likeness)
 {
     int direction = place->direction;
     uint32_t slot = flow_of_packet(t, p, place);
     t->counters.ip_bytes += p->ip_bytes;
-    if (t->duplicates.sets)
+    if (t->duplicates.sets && likeness != LIKE_TWIN)
         duplicate_remember(&t->duplicates, place->print, p, slot, slot ? flow_at(t, slot)->id : 0);
     if (!slot) {
         count_overflow(t, p);
@@ -74,9 +75,8 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
 
 static enum vms_fate count_once(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    if (t->duplicates.sets && copy_counted(t, p, place))
-        return VMS_FATE_MIRROR_DUPLICATE;
-    return count_packet(t, p, place);
+    enum likeness likeness = t->duplicates.sets ? copy_judge(t, p, place) : LIKE_NONE;
+    return likeness == LIKE_COPY ? VMS_FATE_MIRROR_DUPLICATE : count_packet(t, p, place, likeness);
 }
 
 /* ---- time ---- */

@@ -198,7 +198,7 @@ static void fill_acked_hole(struct vms_table *t, struct flow *f, int direction, 
     bool no_timer_yet = quiet_for_ns(&f->tcp[direction], s->packet->ts_ns) < TIMEOUT_LEAST_NS;
     bool early = age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f) ||
                  (age_ns < tcp_earliest_resend_ns(f) && no_timer_yet);
-    if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && (age_ns > late_ns || !f->copied_us))) {
+    if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && (age_ns > late_ns || !f->copied_most))) {
         resent_needlessly(delta, s);
         expect_verdict(t, &f->tcp[direction], s, RESEND_SETTLED);
     } else if (early || order == ORDER_BEFORE) {

@@ -17,6 +17,9 @@ from .truth import CAUSES, truth_of
 
 SEED = "known traffic"
 LEAST = 0.99
+UNKNOWN = "unknown_causes"
+UNKNOWN_MOST = 0.0001
+"""Of the data packets. Not a cause with a precision: how much the sensor says that it does not know."""
 LOSS_MOST, MIRROR_LOSS_MOST = 0.002, 0.003
 REMOVED = Mirror(unseen=0.02)
 NETWORKS = tuple(cell for cell in GRID if cell.mirror == Mirror())
@@ -49,8 +52,11 @@ def shortfalls(score: Score, least: float = LEAST) -> list[str]:
     lines = [
         f"{name}: {_ratios(cause)}"
         for name, cause in score.causes.items()
-        if cause.truth + cause.sensor and min(cause.ratios) < least
+        if name != UNKNOWN and cause.truth + cause.sensor and min(cause.ratios) < least
     ]
+    unknown, data = score.causes[UNKNOWN].sensor, score.causes["data_packets"].sensor
+    if unknown > UNKNOWN_MOST * data:
+        lines.append(f"{UNKNOWN}: {unknown} of {data} data packets")
     lines += [f"{name}: {times}" for name, times in score.times.items() if times.close < least * times.known]
     return lines
 
