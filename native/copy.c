@@ -97,7 +97,7 @@ static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, con
     bool asked = half->duplicate_acks && p->tcp_seq == half->acked;
     bool later = age_ns >= tcp_earliest_resend_ns(f);
     enum copying copying = copying_of(t, f, SEGMENTS_ENOUGH_FOR_SEGMENTS);
-    if (is_set(p, TCP_SYN) && copying != COPYING_NEVER)
+    if (is_set(p, TCP_SYN))
         return age_ns >= TIMEOUT_LEAST_NS;
     switch (copying) {
     case COPYING_NEVER:
