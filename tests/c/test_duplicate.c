@@ -194,6 +194,52 @@ static void a_connection_seen_twice(void)
     CHECK_EQUAL(records[0].c2s.rtt_count, 20);
 }
 
+static void feed_ipv6(struct tap *tap, int64_t at_ns, uint32_t seq, uint16_t payload)
+{
+    struct frame f = frame_payload(payload);
+    put_tcp(&f, (struct tcp_fields){.sport = 40000, .dport = 80, .seq = seq, .ack = 1, .flags = A, .window = 100});
+    put_ipv6(&f, 1, 2)[7] = 64;
+    put_ethernet(&f)[11] = 1;
+    tap_feed(tap, at_ns, &f);
+}
+
+/* ACKs that are equal in everything come again before the copy of the first: as many packets, and as many copies. */
+static void equal_acks_before_their_copies(void)
+{
+    const int64_t delay_ns = MS / 2;
+    for (int acks = 2; acks <= 60; acks += 29) {
+        struct tap tap = tap_with_horizon(10 * MS);
+        for (uint32_t i = 0; i < 5; i++) {
+            feed_ipv6(&tap, AT + i * MS, 1000 + i * 50, 50);
+            feed_ipv6(&tap, AT + i * MS + delay_ns, 1000 + i * 50, 50);
+        }
+        for (int i = 0; i < acks; i++)
+            feed_ipv6(&tap, AT + 10 * MS + i * 1000, 1250, 0);
+        for (int i = 0; i < acks; i++)
+            feed_ipv6(&tap, AT + 10 * MS + delay_ns + i * 1000, 1250, 0);
+        vms_record_t r = tap_only(&tap);
+        CHECK_EQUAL(r.c2s.mirror_duplicates, 5 + (uint32_t)acks);
+        CHECK_EQUAL(r.c2s.packets, 5 + (uint32_t)acks);
+        tap_close(&tap);
+    }
+}
+
+/* A segment that comes again after its copy has come, later than copies of this flow do, was sent again. */
+static void a_resend_behind_its_copy(void)
+{
+    struct tap tap = tap_with_horizon(10 * MS);
+    for (uint32_t i = 0; i < 5; i++) {
+        feed_ipv6(&tap, AT + i * MS, 1000 + i * 50, 50);
+        feed_ipv6(&tap, AT + i * MS + 1000, 1000 + i * 50, 50);
+    }
+    feed_ipv6(&tap, AT + 5 * MS, 1200, 50);
+    feed_ipv6(&tap, AT + 5 * MS + 1000, 1200, 50);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.retransmissions, 1);
+    CHECK_EQUAL(r.c2s.mirror_duplicates, 6);
+    tap_close(&tap);
+}
+
 /* What the copies' delays say: shortest, longest and sum by direction, over two windows and over the flow's life. */
 static void transit(void)
 {
@@ -286,6 +332,8 @@ int main(void)
     tenants();
     other_packets();
     a_connection_seen_twice();
+    equal_acks_before_their_copies();
+    a_resend_behind_its_copy();
     transit();
     no_transit_backwards();
     copies_in_overflow();
