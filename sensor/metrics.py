@@ -191,6 +191,7 @@ SENSOR: tuple[Metric, ...] = (
     Metric("samples_unbinned", "samples", "Latency samples that are in means but not in percentiles."),
     Metric("scoreboards_missing", "segments", "TCP segments whose cause could not be followed for want of memory."),
     Metric("mirror_duplicate_ratio", "ratio", "Mirror duplicates / packets received.", "ratio", "samples"),
+    Metric("unseen_bytes", "octets", "ACKed, but lost by the mirror; of flows seen in both directions."),
     Metric("unseen_ratio", "ratio", "unseen_bytes / (TCP payload + unseen_bytes), of flows seen in both directions.",
            "ratio", "samples"),
     Metric("one_sided_flows", "flows", "TCP flows of which only one direction has been seen."),

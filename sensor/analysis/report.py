@@ -93,6 +93,7 @@ def _trust(records: NumpyArray) -> dict[str, int | float | None]:
         "confidence": confidence(parts),
     }
     return {
+        "unseen_bytes": int(parts["unseen"][0]),
         "one_sided_flows": one_sided,
         "rtt_count": int(sum(int(records[f"{direction}_rtt_count"].sum()) for direction in DIRECTIONS)),
         "untold_segments": int(untold_segments(parts)[0]),
