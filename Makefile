@@ -52,6 +52,7 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 
 bench: $(VENV)/installed ## packets per second and memory, beside a bare libpcap loop over the same file
 	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench.enrich
 
 causes: $(VENV)/installed ## what tshark and the sensor say of each TCP flow of all captures, and why they differ
 	@$(BIN)/python -m tests.oracles.causes

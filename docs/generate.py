@@ -13,9 +13,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 
+from sensor.analysis import edges, eventbook, lifecycle, movement
 from sensor.cli import vmsensor
 from sensor.config import OPTIONS, Option
 from sensor.errors import FAILURES, INTERRUPTED
@@ -138,6 +140,15 @@ def fields(measurement: str) -> str:
     )
 
 
+def limits(*modules: ModuleType) -> str:
+    """The thresholds of some detectors."""
+    rows = [limit for module in modules for limit in module.LIMITS]
+    return table(
+        ["limit", "default", "unit", "meaning"],
+        ([code(limit.name), f"{limit.default:g}", limit.unit, limit.help] for limit in rows),
+    )
+
+
 def reductions() -> str:
     """How the values of flows become the value of a pair."""
     by = {how: [code(m.name) for m in VM_TRAFFIC if m.reduce == how] for how in REDUCES}
@@ -154,8 +165,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "metrics-of-a-flow": lambda: metrics(FLOW),
     "metrics-of-a-pair": reductions,
     "record-fields": record_fields,
+    "limits-life": lambda: limits(lifecycle, movement, edges, eventbook),
     "vm_traffic": lambda: fields("vm_traffic"),
     "flow_top": lambda: fields("flow_top"),
+    "dependency": lambda: fields("dependency"),
+    "event": lambda: fields("event"),
     "sensor": lambda: fields("sensor"),
 }
 

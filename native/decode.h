@@ -4,6 +4,7 @@
 
 #include "bytes.h"
 #include "fragment.h"
+#include "notice.h"
 #include "vms.h"
 
 #define DECODE_DEPTH_MAX 8          /* IP headers inside one another */
@@ -66,6 +67,7 @@ struct packet {
 /* What one capture needs in order to decode, and what it notes on the way. */
 struct decoder {
     struct fragments fragments;
+    struct notices notices;
     uint32_t link_type;
     vms_counters_t *counters;
 };
@@ -82,6 +84,9 @@ enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p);
 enum vms_fate decode_ipv6(struct decoder *d, struct cursor c, struct packet *p);
 enum vms_fate decode_transport(struct decoder *d, struct cursor c, struct packet *p, uint32_t size);
 void decode_add_vlan(struct packet *p, uint16_t id);
+
+/* Hands a packet up that names a VM or a switch. */
+void decode_notice(struct decoder *d, const struct packet *p, enum vms_notice_kind kind, struct cursor octets);
 
 /* True when the bytes are a tunnel whose inside was decoded: `p` then describes the inside. */
 bool tunnel_over_udp(struct decoder *d, struct cursor payload, struct packet *p);

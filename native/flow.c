@@ -163,9 +163,18 @@ void flow_bury(struct vms_table *t, uint32_t slot)
     pool_give(&t->flows, slot);
 }
 
+/* Nobody has answered. That is news of the window in which it is given up, although no packet came. */
+static bool is_given_up(const struct vms_table *t, const struct flow *f, enum vms_end reason)
+{
+    bool asked = f->state == VMS_STATE_SYN_SENT || (f->key.protocol == TRANSPORT_UDP && f->key.flags & KEY_HAS_PORTS);
+    return asked && f->kind == KIND_NEW && (reason == VMS_END_IDLE || reason == VMS_END_REUSED) && t->window_end_ns;
+}
+
 void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason)
 {
     struct flow *f = flow_at(t, slot);
+    if (is_given_up(t, f, reason))
+        window_list(t, f, slot);
     if (t->finished)
         window_finished(t, f, reason);
     f->end_reason = (uint8_t)reason;

@@ -11,6 +11,7 @@
 #include "decode.h"
 #include "duplicate.h"
 #include "pool.h"
+#include "presence.h"
 
 struct flow_key {
     uint8_t ip[2][16];              /* lower endpoint first, compared as bytes; IPv4 fills four */
@@ -152,6 +153,7 @@ enum {
     FLOW_SEEN_1 = 256,
     FLOW_COPIES_ROUTED = 1024,      /* a copy of a segment has come with another TTL */
     FLOW_COPIES_UNROUTED = 2048,    /* or with the same */
+    FLOW_REFUSED = 4096,            /* the SYN was answered by a RST */
     FLOW_FAST_OPEN = 512            /* the SYN carried data (RFC 7413): the server answers before the handshake is over */
 };
 
@@ -185,6 +187,7 @@ struct vms_table {
     struct decoder decoder;
     struct siphash_key key;
     struct duplicates duplicates;
+    struct presence presence;
     uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
 
     uint32_t *buckets;

@@ -98,13 +98,20 @@ static bool is_believable_reset(const struct tcp_half *self, const struct packet
     return !(self->flags & HALF_NEXT_KNOWN) || distance < RESET_DISTANCE || -distance < RESET_DISTANCE;
 }
 
+static void handshake_reset(struct flow *f, int direction)
+{
+    if (f->state == VMS_STATE_SYN_SENT && direction != f->client)
+        f->flags |= FLOW_REFUSED;
+    f->state = VMS_STATE_RESET;
+}
+
 void handshake_track(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     if (is_set(p, TCP_SYN) && !(f->tcp[direction].flags & HALF_NEXT_KNOWN))
         learn_options(&f->tcp[direction], p);
     if (is_set(p, TCP_RST)) {
         if (is_believable_reset(&f->tcp[direction], p))
-            f->state = VMS_STATE_RESET;
+            handshake_reset(f, direction);
     } else if (is_set(p, TCP_SYN | TCP_ACK)) {
         handshake_syn_ack(f, direction, p);
     } else if (is_set(p, TCP_SYN)) {

@@ -187,6 +187,8 @@ static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);
+        if (d->packet.src_mac)
+            presence_note(&t->presence, d->packet.src_mac, d->packet.ts_ns);
         flow_expire(t, EXPIRE_A_PACKET);
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);

@@ -12,10 +12,18 @@ enum ethertype {
     ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_ARP = 0x0806, ETHERTYPE_TRANSPARENT = 0x6558, ETHERTYPE_RARP = 0x8035,
     ETHERTYPE_VLAN = 0x8100, ETHERTYPE_IPV6 = 0x86dd, ETHERTYPE_MPLS = 0x8847, ETHERTYPE_MPLS_UPSTREAM = 0x8848,
     ETHERTYPE_PPPOE = 0x8864, ETHERTYPE_QINQ = 0x88a8, ETHERTYPE_VNTAG = 0x8926, ETHERTYPE_QINQ_OLD = 0x9100,
-    ETHERTYPE_QINQ_OLDER = 0x9200
+    ETHERTYPE_QINQ_OLDER = 0x9200, ETHERTYPE_LLDP = 0x88cc
 };
 
 #define ETHERTYPE_LOWEST 0x0600     /* below: a length, and LLC follows (IEEE 802.3 clause 3.2.6) */
+
+void decode_notice(struct decoder *d, const struct packet *p, enum vms_notice_kind kind, struct cursor octets)
+{
+    if (notice_keep(&d->notices, p, kind, octets))
+        d->counters->notices++;
+    else
+        d->counters->notices_lost++;
+}
 
 void decode_add_vlan(struct packet *p, uint16_t id)
 {
@@ -55,6 +63,14 @@ static bool take_llc_snap(struct cursor *c, uint16_t *ethertype)
     *ethertype = be16(snap + 6);
     cursor_take(c, 8);
     return true;
+}
+
+/* Cisco Discovery Protocol: SNAP with Cisco's OUI and type 0x2000. */
+static bool is_cdp(const struct cursor *c)
+{
+    static const uint8_t head[8] = {0xaa, 0xaa, 0x03, 0x00, 0x00, 0x0c, 0x20, 0x00};
+    const uint8_t *snap = cursor_peek(c, sizeof head);
+    return snap && memcmp(snap, head, sizeof head) == 0;
 }
 
 static enum vms_fate decode_ppp(struct decoder *d, struct cursor c, struct packet *p)
@@ -138,7 +154,12 @@ enum vms_fate decode_ethertype(struct decoder *d, struct cursor c, struct packet
         switch (ethertype) {
         case ETHERTYPE_IPV4: return decode_ipv4(d, c, p);
         case ETHERTYPE_IPV6: return decode_ipv6(d, c, p);
-        case ETHERTYPE_ARP: case ETHERTYPE_RARP: return VMS_FATE_ARP;
+        case ETHERTYPE_ARP: case ETHERTYPE_RARP:
+            decode_notice(d, p, ethertype == ETHERTYPE_ARP ? VMS_NOTICE_ARP : VMS_NOTICE_RARP, c);
+            return VMS_FATE_ARP;
+        case ETHERTYPE_LLDP:
+            decode_notice(d, p, VMS_NOTICE_LLDP, c);
+            return VMS_FATE_NOT_IP;
         case ETHERTYPE_MPLS: case ETHERTYPE_MPLS_UPSTREAM: return decode_mpls(d, c, p);
         case ETHERTYPE_PPPOE: return decode_pppoe(d, c, p);
         case ETHERTYPE_TRANSPARENT: return decode_ethernet(d, c, p);
@@ -149,6 +170,8 @@ enum vms_fate decode_ethertype(struct decoder *d, struct cursor c, struct packet
             whole = take_vntag(&c, &ethertype);
             break;
         default:
+            if (ethertype < ETHERTYPE_LOWEST && is_cdp(&c))
+                decode_notice(d, p, VMS_NOTICE_CDP, cursor_over(c.at + 8, cursor_left(&c) - 8));
             if (ethertype >= ETHERTYPE_LOWEST || !take_llc_snap(&c, &ethertype))
                 return VMS_FATE_NOT_IP;
         }

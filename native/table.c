@@ -47,6 +47,7 @@ vms_table_t *vms_open(const vms_options_t *options)
         return NULL;
     t->options = *options;
     memcpy(&t->key, options->secret, sizeof t->key);
+    memcpy(&t->presence.secret, options->secret, sizeof t->presence.secret);
     t->decoder.counters = &t->counters;
     t->decoder.link_type = options->link_type;
     if (open_memory(t)) {
@@ -68,6 +69,8 @@ void vms_close(vms_table_t *t)
     pool_close(&t->totals);
     pool_close(&t->bins);
     fragments_close(&t->decoder.fragments);
+    notices_close(&t->decoder.notices);
+    presence_close(&t->presence);
     duplicates_close(&t->duplicates);
     free(t->buckets);
     free(t->listed);
@@ -95,6 +98,7 @@ uint64_t vms_finish(vms_table_t *t)
 void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 {
     *counters = t->counters;
+    counters->cards_lost = t->presence.lost;
 }
 
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
@@ -116,5 +120,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                   ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets +
                   (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
-                  FRAGMENT_SETS * sizeof *t->decoder.fragments.sets;
+                  FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +
+                  (t->presence.sets ? PRESENCE_SETS * sizeof *t->presence.sets : 0) +
+                  (t->decoder.notices.kept ? NOTICE_CAPACITY * sizeof *t->decoder.notices.kept : 0);
 }

@@ -2,6 +2,8 @@
 
 #include "decode.h"
 
+enum { ND_FIRST = 133, ND_LAST = 137 };     /* RFC 4861: router and neighbour messages, redirects */
+
 static bool take_ports(struct cursor *c, struct packet *p)
 {
     const uint8_t *ports = cursor_peek(c, 4);
@@ -40,6 +42,12 @@ static enum vms_fate decode_tcp(struct decoder *d, struct cursor c, struct packe
     return VMS_FATE_FLOW;
 }
 
+/* RFC 2131: 67 and 68, RFC 8415: 546 and 547; relays talk to servers from server port to server port. */
+static bool is_dhcp(const struct packet *p, uint16_t low, uint16_t high)
+{
+    return p->sport >= low && p->sport <= high && p->dport >= low && p->dport <= high;
+}
+
 /*  RFC 768:  | source port 16 | destination port 16 | length 16 | checksum 16 |  */
 static enum vms_fate decode_udp(struct decoder *d, struct cursor c, struct packet *p, uint32_t size)
 {
@@ -52,7 +60,12 @@ static enum vms_fate decode_udp(struct decoder *d, struct cursor c, struct packe
     uint32_t length = be16(header + 4);
     if (length >= 8 && length - 8 < p->payload_bytes)
         p->payload_bytes = length - 8;
-    tunnel_over_udp(d, c, p);
+    if (is_dhcp(p, 67, 68))
+        decode_notice(d, p, VMS_NOTICE_DHCP, c);
+    else if (is_dhcp(p, 546, 547))
+        decode_notice(d, p, VMS_NOTICE_DHCP6, c);
+    else
+        tunnel_over_udp(d, c, p);
     return VMS_FATE_FLOW;
 }
 
@@ -75,11 +88,13 @@ static uint8_t icmp_counterpart(uint8_t protocol, uint8_t type, uint8_t code)
 }
 
 /*  RFC 792, RFC 4443:  | type 8 | code 8 | checksum 16 |  */
-static enum vms_fate decode_icmp(struct cursor c, struct packet *p)
+static enum vms_fate decode_icmp(struct decoder *d, struct cursor c, struct packet *p)
 {
     const uint8_t *header = cursor_take(&c, 2);
     if (!header)
         return VMS_FATE_SHORT_TRANSPORT;
+    if (p->protocol == TRANSPORT_ICMP6 && header[0] >= ND_FIRST && header[0] <= ND_LAST)
+        decode_notice(d, p, VMS_NOTICE_ND, p->transport);
     p->sport = header[0];
     p->dport = icmp_counterpart(p->protocol, header[0], header[1]);
     p->has_ports = true;
@@ -92,7 +107,7 @@ enum vms_fate decode_transport(struct decoder *d, struct cursor c, struct packet
     switch (p->protocol) {
     case TRANSPORT_TCP: return decode_tcp(d, c, p, size);
     case TRANSPORT_UDP: return decode_udp(d, c, p, size);
-    case TRANSPORT_ICMP: case TRANSPORT_ICMP6: return decode_icmp(c, p);
+    case TRANSPORT_ICMP: case TRANSPORT_ICMP6: return decode_icmp(d, c, p);
     case TRANSPORT_SCTP: return take_ports(&c, p) ? VMS_FATE_FLOW : VMS_FATE_SHORT_TRANSPORT;
     case TRANSPORT_IPIP: case TRANSPORT_IPV6: case TRANSPORT_GRE:
         tunnel_over_ip(d, c, p);

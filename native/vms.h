@@ -9,6 +9,9 @@
 _Static_assert(sizeof(vms_half_t) == 104, "no hidden padding in vms_half_t");
 _Static_assert(sizeof(vms_record_t) == 440, "no hidden padding in vms_record_t");
 _Static_assert(sizeof(vms_bin_t) == 12, "no hidden padding in vms_bin_t");
+_Static_assert(sizeof(vms_presence_t) == 48, "no hidden padding in vms_presence_t");
+_Static_assert(sizeof(vms_notice_t) == 616, "no hidden padding in vms_notice_t");
+_Static_assert(sizeof((vms_notice_t){0}.octets) == VMS_NOTICE_OCTETS, "room for as many");
 _Static_assert(sizeof(vms_meta_t) == 16, "vms_meta_t is what pcapy-ng packs");
 _Static_assert(sizeof((vms_counters_t){0}.fate) / sizeof(uint64_t) == VMS_FATES, "one counter a fate");
 _Static_assert(sizeof((vms_record_t){0}.vlan) / sizeof(uint16_t) == VMS_VLAN_MAX, "room for every kept tag");

@@ -10,6 +10,7 @@
 #define VMS_VLAN_MAX 4          /* 802.1Q tags kept for a flow; deeper ones are skipped, not kept */
 #define VMS_BUCKETS 640         /* see vms_bucket_low_ns */
 #define VMS_FLOWS_MOST 1000000000   /* flows are numbered with 32 bits, and each may need two scoreboards */
+#define VMS_NOTICE_OCTETS 512
 #define VMS_ABSENT -1         /* a duration that was not measured */
 
 /* How a packet ended. Every packet ends in exactly one of these, so they add up to `received`. */
@@ -62,6 +63,11 @@ enum vms_end {
     VMS_END_INPUT               /* the capture ended */
 };
 
+/* What a notice holds: the octets behind the ethertype (ARP to CDP), of the ICMPv6 message, or behind the UDP header. */
+enum vms_notice_kind {
+    VMS_NOTICE_ARP, VMS_NOTICE_RARP, VMS_NOTICE_LLDP, VMS_NOTICE_CDP, VMS_NOTICE_ND, VMS_NOTICE_DHCP, VMS_NOTICE_DHCP6
+};
+
 /* Which histogram a bin belongs to. */
 enum vms_histogram { VMS_HISTOGRAM_RTT_C2S, VMS_HISTOGRAM_RTT_S2C, VMS_HISTOGRAM_RESPONSE };
 
@@ -73,6 +79,8 @@ enum vms_histogram { VMS_HISTOGRAM_RTT_C2S, VMS_HISTOGRAM_RTT_S2C, VMS_HISTOGRAM
 #define VMS_RECORD_UNSURE_S2C 32
 #define VMS_RECORD_SEEN_C2S 64      /* this direction has been seen since the flow began */
 #define VMS_RECORD_SEEN_S2C 128
+#define VMS_RECORD_ANSWERED 256     /* TCP: a SYN-ACK has come */
+#define VMS_RECORD_REFUSED 512      /* TCP: the SYN was answered by a RST */
 
 /* One direction of a flow. The meaning of every field: docs/metrics.md. */
 typedef struct {
@@ -152,6 +160,39 @@ typedef struct {
     uint16_t histogram;             /* enum vms_histogram */
 } vms_bin_t;
 
+/* A packet that names a VM or a switch, for the slow path to read. Addresses in network order; of ARP to CDP there are no
+   IP addresses. */
+typedef struct {
+    int64_t ts_ns;
+    uint32_t vni;
+    uint16_t size;                  /* of octets */
+    uint8_t kind;                   /* enum vms_notice_kind */
+    uint8_t has_vni;
+    uint16_t vlan[4];               /* outermost first */
+    uint8_t vlan_count;
+    uint8_t ip_version;             /* 0: none */
+    uint8_t outer_ip_version;       /* 0: no tunnel */
+    uint8_t tunnel;                 /* enum vms_tunnel */
+    uint8_t src_mac[6];
+    uint8_t dst_mac[6];
+    uint8_t src_ip[16];
+    uint8_t dst_ip[16];
+    uint8_t outer_src[16];
+    uint8_t outer_dst[16];
+    uint8_t octets[512];
+} vms_notice_t;
+
+/* A network card that was heard in the window: any packet with this source MAC address. */
+typedef struct {
+    int64_t first_ns;
+    int64_t last_ns;
+    int64_t gap_ns;                 /* longest silence that ended in this window, also if it began before; 0 if none */
+    int64_t gap_end_ns;
+    uint32_t packets;
+    uint8_t mac[6];
+    uint8_t padding[6];
+} vms_presence_t;
+
 /* Since the table was opened. received = sum of fate. */
 typedef struct {
     uint64_t received;
@@ -166,6 +207,9 @@ typedef struct {
     uint64_t flows_evicted;         /* of those, removed while alive because the table was full */
     uint64_t records_folded;        /* ended flows whose part of a window went into the overflow entry */
     uint64_t samples_unbinned;      /* latency samples in sums and counts but not in a histogram: bins exhausted */
+    uint64_t notices;               /* ARP, RARP, ND, DHCP, LLDP and CDP packets handed up */
+    uint64_t notices_lost;          /* the same, too many in a window */
+    uint64_t cards_lost;            /* network cards heard in a window but forgotten before its end: too many at a time */
     uint64_t scoreboards_missing;   /* TCP segments and ACKs that found no scoreboard: what they would show is `unknown` */
 } vms_counters_t;
 
@@ -240,6 +284,13 @@ uint64_t vms_finish(vms_table_t *table);
 
 /* Finished flows, life-long sums, in the order in which they ended. Returns how many were copied. */
 uint32_t vms_take_finished(vms_table_t *table, vms_record_t *records, uint32_t capacity);
+
+/* The notices of the open window, and forgets them. Returns how many were copied; at most 4096 are kept. */
+uint32_t vms_take_notices(vms_table_t *table, vms_notice_t *notices, uint32_t capacity);
+
+/* The network cards heard in the open window: how many, and copied out. The next window begins anew. */
+uint32_t vms_presence_count(const vms_table_t *table);
+uint32_t vms_take_presence(vms_table_t *table, vms_presence_t *cards, uint32_t capacity);
 
 void vms_get_counters(const vms_table_t *table, vms_counters_t *counters);
 void vms_get_memory(const vms_table_t *table, vms_memory_t *memory);

@@ -81,6 +81,7 @@ static uint32_t record_flags(const struct flow *f)
            (f->key.flags & KEY_HAS_PORTS ? VMS_RECORD_HAS_PORTS : 0) |
            (f->tcp[client].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_C2S : 0) |
            (f->tcp[server].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_S2C : 0) |
+           (f->syn_ack_ns ? VMS_RECORD_ANSWERED : 0) | (f->flags & FLOW_REFUSED ? VMS_RECORD_REFUSED : 0) |
            (f->flags & seen[client] ? VMS_RECORD_SEEN_C2S : 0) | (f->flags & seen[server] ? VMS_RECORD_SEEN_S2C : 0);
 }
 

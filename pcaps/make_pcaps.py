@@ -36,7 +36,7 @@ def contents() -> dict[str, bytes]:
 
 def strays(directory: Path, names: set[str]) -> set[str]:
     """Captures that no scene makes."""
-    return {path.name for path in directory.glob("*.pcap*")} - names
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*.pcap*")} - names
 
 
 def check(directory: Path) -> int:
@@ -53,6 +53,7 @@ def write(directory: Path) -> int:
     """Write every file."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, data in contents().items():
+        (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_bytes(data)
     return 0
 

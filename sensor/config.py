@@ -30,6 +30,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BOTH = ("capture", "read")
 SECOND_NS = 1_000_000_000
+LIMITS_KEY = "limits"
+"""The table of a configuration file that holds the detectors' thresholds."""
+
+LIVE_SNAPLEN = 512
+"""Room for headers in tunnels, and for the host name in a DHCP message."""
+
 MOST_OCTETS = 262_144
 """libpcap's own bound on a packet (MAXIMUM_SNAPLEN)."""
 
@@ -139,7 +145,8 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option("filter", "BPF expression; only packets that match are looked at.", metavar="BPF"),
     Option("window", "Length of a window; windows start at multiples of it.", parse_duration, "10s", "DURATION"),
-    Option("snaplen", "Octets looked at of each packet; headers are enough. Default: capture 256, read all.",
+    Option("snaplen", "Octets looked at of each packet; headers are enough. Default: capture "
+           f"{LIVE_SNAPLEN}, read all.",
            parse_octets, None, "OCTETS"),
     Option("max_flows", "Most flows held at a time; memory is bounded by it.", parse_flows, "1000000", "COUNT"),
     Option("idle_timeout", "A flow that is silent for so long has ended.", parse_duration, "60s", "DURATION"),
@@ -151,6 +158,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("no_vlan_key", "Do not tell flows apart by VLAN: for mirrors that see both sides of a router.", flag=True),
     Option("monitored", "Prefix whose addresses are VMs; others are 'external'. Repeatable. "
            "Default: the private ranges.", parse_network, None, "PREFIX", multiple=True),
+    Option("inventory", "File of VMs and their tenants, CSV or TOML; read again when it changes.", Path,
+           metavar="FILE"),
+    Option("memory", "File that keeps what was learned of VMs and dependencies over restarts. Default: capture: "
+           "memory.json in the store; read: none.", Path, metavar="FILE"),
     Option("flows", "Write each finished flow as a JSON line to PATH, - for standard output.", metavar="PATH"),
     Option("to", "Where windows go: store[:DIR], influx, json:PATH, table, none. Repeatable. "
            "Default: store and table.", parse_sink, None, "SINK", multiple=True),
@@ -198,6 +209,9 @@ class Settings:
     duplicate_horizon: int
     vlan_in_key: bool
     monitored: tuple[Network, ...]
+    inventory: Path | None
+    memory: Path | None
+    limits: Mapping[str, float]
     flows: str | None
     sinks: tuple[tuple[str, str], ...]
     store: Path
@@ -224,9 +238,23 @@ def load_file(path: Path, command: str) -> dict[str, Any]:
         raise InputError(f"{path}: cannot read the configuration file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
+    limits = given.pop(LIMITS_KEY, {})
     for key, value in given.items():
         _check(_known(key, path), value, path)
-    return {key: value for key, value in given.items() if command in _known(key, path).commands}
+    taken = {key: value for key, value in given.items() if command in _known(key, path).commands}
+    return {**taken, LIMITS_KEY: limits}
+
+
+def _limits(given: object, path: Path | None) -> Mapping[str, float]:
+    """The thresholds of the detectors, those of the file instead of the defaults."""
+    from sensor.analysis.limits import limits_with  # here, because the detectors need numpy, which takes time to load
+
+    if not isinstance(given, dict):
+        raise UsageError(f"{path}: [{LIMITS_KEY}] is a table: a line for each limit, name = number")
+    try:
+        return limits_with(given)
+    except ValueError as error:
+        raise UsageError(f"{path}: [{LIMITS_KEY}]: {error}") from None
 
 
 def _known(key: str, path: Path) -> Option:
@@ -258,6 +286,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         raise UsageError("--to influx needs a server: give --influx-url, or set INFLUXDB_V2_URL")
     if len(sinks) > 1 and ("none", "") in sinks:
         raise UsageError("--to none means no other sink; leave it out or leave out the others")
+    keeps = any(kind in ("store", "influx") for kind, _ in sinks)
     live = {name: value[name] for name in ("duration", "packets", "buffer_size", "direction") if command == "capture"}
     return Settings(
         filter=value["filter"],
@@ -270,6 +299,9 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         duplicate_horizon=0 if value["keep_duplicates"] else value["duplicate_horizon"],
         vlan_in_key=not value["no_vlan_key"],
         monitored=tuple(value["monitored"]) or PRIVATE_NETWORKS,
+        inventory=value["inventory"],
+        memory=value["memory"] or (value["store"] / "memory.json" if command == "capture" and keeps else None),
+        limits=_limits(from_file.get(LIMITS_KEY, {}), file),
         flows=value["flows"],
         sinks=sinks,
         store=value["store"],

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sensor import native
-from sensor.config import Network
-from sensor.identity.parties import EXTERNAL, SCOPES, Parties, address, resolve
+from sensor.identity.parties import SCOPES, Parties, address, resolve
+from sensor.identity.registry import EXTERNAL, Registry
 from sensor.metrics import DIRECTION, Metric
 from sensor.native import NumpyArray
 from sensor.protocols import ICMP, ICMP6, TCP, UDP, WITH_PORTS, protocol_name
@@ -23,9 +23,9 @@ _ICMP_PAIRED = {
 }
 
 
-def flow_lines(records: NumpyArray, monitored: tuple[Network, ...]) -> Iterator[str]:
+def flow_lines(records: NumpyArray, registry: Registry) -> Iterator[str]:
     """One JSON line for each finished flow (records of dtype ``RECORD``)."""
-    parties = resolve(records, monitored)
+    parties = resolve(records, registry)
     for i, record in enumerate(records):
         yield json.dumps(flow_object(record, parties, i), separators=(",", ":")) + "\n"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pcapy
 
+from sensor.config import LIVE_SNAPLEN
 from sensor.errors import InterfaceError, PrivilegeError
 from sensor.native import META, FlowTable
 from sensor.sources import Batches, Drops, Progress, set_filter
@@ -32,7 +33,7 @@ class LiveSource:
     def __init__(
         self,
         interface: str,
-        snaplen: int = 256,
+        snaplen: int = LIVE_SNAPLEN,
         buffer_size: int = 64 * 2**20,
         promiscuous: bool = True,
         bpf: str | None = None,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sensor.config import Settings
+from sensor.config import LIVE_SNAPLEN, Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.interface import LiveSource, wall_clock_ns
 from sensor.runner import Pipeline, make_table, totals_line
@@ -133,7 +133,7 @@ def worker_main(settings: Settings, interface: str, up: Connection, control: Con
 def _capture(settings: Settings, interface: str, sender: _Sender, control: Connection) -> None:
     source = LiveSource(
         interface,
-        settings.snaplen or 256,
+        settings.snaplen or LIVE_SNAPLEN,
         settings.buffer_size,
         settings.promiscuous,
         settings.filter,

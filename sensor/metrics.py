@@ -161,6 +161,33 @@ FLOW_TOP: tuple[Metric, ...] = (
 )
 """Fields of measurement ``flow_top``: the flows with most octets in a window; tag ``rank`` counts from 1."""
 
+DEPENDENCY: tuple[Metric, ...] = (
+    Metric("connections", "count", "Connections begun in this window and answered; of UDP, flows with an answer."),
+    Metric("failed", "count", "Attempts that failed: refused (RST), or given up without an answer."),
+    Metric("flows", "flows", "Flows with answered requests in this window."),
+    Metric("c2s_bytes", "octets", "From client to server in this window."),
+    Metric("s2c_bytes", "octets", "From server to client in this window."),
+    Metric("response_count", "samples", "Answers that the response times rest on."),
+    Metric("response_avg_us", "us", "Mean of the server's time from request to answer.", "mean", "samples"),
+    Metric("response_p95_us", "us", "95th percentile of the same.", "quantile", "samples"),
+    Metric("rtt_avg_us", "us", "Mean RTT from the tap to the server and back.", "mean", "samples"),
+    Metric("first_seen", "ns", "When the edge was first seen, ns since the epoch; also over restarts.",
+           needs="samples"),
+)  # fmt: skip
+"""Fields of measurement ``dependency``: one point per client VM, server VM and service with news in a window."""
+
+EVENT: tuple[Metric, ...] = (
+    Metric("subject", "", "Who does it: a VM, or the address of an outside host."),
+    Metric("object", "", "To whom or what; may be empty."),
+    Metric("state", "", "open, update, close; or fact for what has no duration."),
+    Metric("detail", "", "One sentence with the evidence in words."),
+    Metric("evidence", "", "The evidence in numbers, name=number, summed up since the event was opened."),
+    Metric("count", "windows", "Windows in which it was found since it was opened."),
+    Metric("first_ns", "ns", "When it began, ns since the epoch."),
+    Metric("last_ns", "ns", "When it was last found."),
+)
+"""Fields of measurement ``event``: one point each time that an event is opened, changes or is closed."""
+
 SENSOR: tuple[Metric, ...] = (
     Metric("received", "packets", "Packets that reached the table. The sum of all fate_ fields."),
     Metric("dropped_kernel", "packets", "Dropped for want of room in the kernel's buffer (libpcap ps_drop).",
@@ -189,6 +216,10 @@ SENSOR: tuple[Metric, ...] = (
     Metric("short_tcp", "packets", "In their flow, but without a whole TCP header."),
     Metric("time_backwards", "packets", "Older than one before them: counted in the open window."),
     Metric("samples_unbinned", "samples", "Latency samples that are in means but not in percentiles."),
+    Metric("notices", "packets", "ARP, RARP, ND, DHCP, LLDP and CDP packets that were read for names."),
+    Metric("notices_lost", "packets", "The same, more than 4096 in a window: not read for names."),
+    Metric("notices_unreadable", "packets", "Of those that were read, the malformed."),
+    Metric("cards_lost", "count", "Network cards (MAC addresses) heard, but too many to be followed."),
     Metric("scoreboards_missing", "segments", "TCP segments whose cause could not be followed for want of memory."),
     Metric("mirror_duplicate_ratio", "ratio", "Mirror duplicates / packets received.", "ratio", "samples"),
     Metric("unseen_bytes", "octets", "ACKed, but lost by the mirror; of flows seen in both directions."),
@@ -209,6 +240,11 @@ MEASUREMENTS: dict[str, tuple[tuple[str, ...], tuple[Metric, ...]]] = {
         VM_TRAFFIC,
     ),
     "flow_top": (("sensor", "rank"), FLOW_TOP),
+    "dependency": (
+        ("sensor", "client_vm", "server_vm", "client_tenant", "server_tenant", "service", "scope"),
+        DEPENDENCY,
+    ),
+    "event": (("sensor", "kind", "severity", "tenant"), EVENT),
     "sensor": (("sensor", "interface"), SENSOR),
 }
 """Tags and fields of each measurement that is written."""

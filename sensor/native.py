@@ -57,6 +57,8 @@ def words_of(enum: str, prefix: str) -> tuple[str, ...]:
 RECORD = dtype_of("vms_record_t")
 BIN = dtype_of("vms_bin_t")
 META = dtype_of("vms_meta_t")
+NOTICE = dtype_of("vms_notice_t")
+PRESENCE = dtype_of("vms_presence_t")
 COUNTERS = dtype_of("vms_counters_t")
 
 FATES = words_of("vms_fate", "VMS_FATE_")[:-1]
@@ -64,6 +66,7 @@ TUNNELS = words_of("vms_tunnel", "VMS_TUNNEL_")[:-1]
 ROLES = words_of("vms_role", "VMS_ROLE_")
 STATES = words_of("vms_state", "VMS_STATE_")
 ENDS = words_of("vms_end", "VMS_END_")
+NOTICES = words_of("vms_notice_kind", "VMS_NOTICE_")
 HISTOGRAMS = words_of("vms_histogram", "VMS_HISTOGRAM_")
 
 NEW: int = lib.VMS_RECORD_NEW
@@ -72,6 +75,8 @@ HAS_VNI: int = lib.VMS_RECORD_HAS_VNI
 HAS_PORTS: int = lib.VMS_RECORD_HAS_PORTS
 UNSURE = {"c2s": int(lib.VMS_RECORD_UNSURE_C2S), "s2c": int(lib.VMS_RECORD_UNSURE_S2C)}
 SEEN = {"c2s": int(lib.VMS_RECORD_SEEN_C2S), "s2c": int(lib.VMS_RECORD_SEEN_S2C)}
+ANSWERED: int = lib.VMS_RECORD_ANSWERED
+REFUSED: int = lib.VMS_RECORD_REFUSED
 ABSENT: int = lib.VMS_ABSENT
 BUCKETS: int = lib.VMS_BUCKETS
 
@@ -81,6 +86,7 @@ BUCKET_MIDDLE_NS: npt.NDArray[np.float64] = np.array(
 """The duration that stands for each bucket, in ns; at most 1/32 from any duration in it."""
 
 _TAKE = 1024
+_MOST_NOTICES = 4096
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,19 @@ class FlowTable:
             parts.append(records[:taken])
             if taken < _TAKE:
                 return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def take_notices(self) -> NumpyArray:
+        """The packets of the open window that name VMs and switches (dtype ``NOTICE``); take them before the roll."""
+        notices = np.empty(_MOST_NOTICES, NOTICE)
+        taken = lib.vms_take_notices(self._table, ffi.cast("vms_notice_t *", notices.ctypes.data), _MOST_NOTICES)
+        result: NumpyArray = notices[:taken].copy()
+        return result
+
+    def take_presence(self) -> NumpyArray:
+        """The network cards heard in the open window (dtype ``PRESENCE``), by address; take them before the roll."""
+        cards = np.empty(int(lib.vms_presence_count(self._table)), PRESENCE)
+        taken = lib.vms_take_presence(self._table, ffi.cast("vms_presence_t *", cards.ctypes.data), len(cards))
+        return np.sort(cards[:taken], order="mac") if taken else cards[:0]
 
     def counters(self) -> dict[str, int]:
         """Sums since the table was made; ``fate_*`` add up to ``received``."""

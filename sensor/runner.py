@@ -12,6 +12,7 @@ from pathlib import Path
 from sensor.analysis.report import Reporter
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
+from sensor.mind import Mind
 from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
 from sensor.sinks.flowlines import FlowWriter
@@ -97,9 +98,10 @@ class Pipeline:
 
     def __init__(self, settings: Settings, interface: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
         self.totals = Counters()
-        self._reporter = Reporter(settings.sensor_name, interface, settings.monitored)
+        self._mind = Mind(settings)
+        self._reporter = Reporter(settings.sensor_name, interface, self._mind.registry, self._mind.observer)
         self._sinks = [wrap(sink) for sink in make_sinks(settings)]
-        self._flows = FlowWriter(settings.flows, settings.monitored) if settings.flows else None
+        self._flows = FlowWriter(settings.flows, self._mind.registry) if settings.flows else None
         self._failures: list[SensorError] = []
         self._stack = ExitStack()
 
@@ -109,6 +111,7 @@ class Pipeline:
             if self._flows:
                 self._flows.open()
                 stack.callback(self._flows.close)
+            stack.callback(self._keep_in_mind)
             for sink in self._sinks:
                 sink.open()
                 stack.callback(self._close, sink)
@@ -136,9 +139,11 @@ class Pipeline:
             raise self._failures[0]
 
     def _take_window(self, snapshot: Snapshot) -> None:
-        if not self._sinks:
+        if not self._sinks and self._flows is None and not self._mind.is_kept:
             return
         report = self._reporter.report(snapshot)
+        if self._mind.is_due(snapshot.end_ns):
+            self._keep_in_mind()
         for sink in list(self._sinks):
             try:
                 sink.write(report)
@@ -153,6 +158,12 @@ class Pipeline:
         except SensorError as failure:
             self._failures.append(failure)
             self._flows = None
+
+    def _keep_in_mind(self) -> None:
+        try:
+            self._mind.save()
+        except SensorError as failure:
+            self._failures.append(failure)
 
     def _set_aside(self, sink: Sink, failure: SensorError) -> None:
         self._failures.append(failure)
@@ -179,7 +190,8 @@ def read_files(settings: Settings, paths: list[str], progress: Callable[[int], N
     table = make_table(settings)
     with contextlib.closing(source):
         source.open(table)
-        with Pipeline(settings, ",".join(ordered) if len(ordered) == 1 else f"{len(ordered)} files") as pipeline:
+        name = ordered[0] if len(ordered) == 1 else f"{len(ordered)} files"
+        with Pipeline(settings, name) as pipeline:
             Worker(source, table, pipeline.take, stop).run()
     print(totals_line(pipeline.totals), file=sys.stderr)
     pipeline.raise_failure()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,15 @@ def show(directory: Path, top: int) -> None:
 
 
 def summarise(directory: Path) -> tuple[Summary, list[str]]:
-    """The summary of a store's windows, and what is damaged in it.
+    """The summary of a store's windows, and what is damaged in it."""
+    summary, damaged = Summary(), list[str]()
+    for report in stored_reports(directory, damaged):
+        summary.add_report(report)
+    return summary, damaged
+
+
+def stored_reports(directory: Path, damaged: list[str]) -> Iterator[Report]:
+    """The windows of a store, in writing order; what is damaged in it is added to the list.
 
     A window that was written more than once (a file read twice) counts as InfluxDB would keep it: of the points with
     the same series and time the last one.
@@ -34,8 +42,6 @@ def summarise(directory: Path) -> tuple[Summary, list[str]]:
     # Once to know how often each window stands there, so that the second time only repeated ones have to be held.
     awaited = Counter(_window(block) for block in read_blocks(directory) if not block.damage)
     held: dict[tuple[int, int], list[Block]] = defaultdict(list)
-    damaged = []
-    summary = Summary()
     for block in read_blocks(directory):
         if block.damage:
             damaged.append(block.damage)
@@ -44,8 +50,7 @@ def summarise(directory: Path) -> tuple[Summary, list[str]]:
         held[window].append(block)
         awaited[window] -= 1
         if awaited[window] <= 0:
-            summary.add_report(_report(held.pop(window)))
-    return summary, damaged
+            yield _report(held.pop(window))
 
 
 def _window(block: Block) -> tuple[int, int]:
@@ -68,7 +73,7 @@ def tables_of(points: Iterable[Point]) -> list[Table]:
 
 def _table(measurement: str, points: list[Point]) -> Table:
     tags = sorted({tag for point in points for tag in point.tags})
-    fields = sorted({name for point in points for name, value in point.fields.items() if not isinstance(value, str)})
+    fields = sorted({name for point in points for name in point.fields})
     return Table(
         measurement,
         len(points),
@@ -78,5 +83,7 @@ def _table(measurement: str, points: list[Point]) -> Table:
 
 
 def _column(values: list[object]) -> Column:
+    if any(isinstance(value, str) for value in values):
+        return Column(np.array(values, object))
     valid = np.array([value is not None for value in values], bool)
     return Column(np.array([0 if value is None else value for value in values]), valid)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ WIDE = 118
 
 MOST_PAIRS = 20_000
 """Pairs kept apart; the traffic of further ones is added up in one."""
+
+MOST_ALARMS, MOST_HELD = 10, 10_000
+"""Events listed, and kept in order to choose from."""
 
 DOUBTFUL = 0.95
 """A loss figure that rests on less than this part of the segments is marked."""
@@ -64,10 +68,23 @@ class Pair:
     confidence: float
 
 
+class Alarm(NamedTuple):
+    """An event that somebody may have to look at."""
+
+    severity: str
+    kind: str
+    subject: str
+    object: str
+    first_ns: int
+    detail: str
+
+
 class Summary:
     """Adds windows up, with bounded memory."""
 
     def __init__(self) -> None:
+        self.events = 0
+        self._alarms: dict[tuple[str, ...], Alarm] = {}
         self.windows = 0
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -91,6 +108,29 @@ class Summary:
                 self.received += int(_filled(table, "received", 0).sum())
             elif table.measurement == "vm_traffic":
                 self._add_pairs(table)
+            elif table.measurement == "event":
+                self._add_events(table)
+
+    def alarms(self) -> list[Alarm]:
+        """The gravest events, the latest first of equals."""
+        ranked = sorted(self._alarms.values(), key=lambda alarm: (alarm.severity != "critical", -alarm.first_ns))
+        return ranked[:MOST_ALARMS]
+
+    def _add_events(self, table: Table) -> None:
+        def text(name: str) -> list[str]:
+            return (
+                [str(value or "") for value in table.fields[name].values] if name in table.fields else [""] * table.rows
+            )
+
+        columns = (table.tags["severity"], table.tags["kind"], text("subject"), text("object"))
+        for severity, kind, subject, thing, first, detail, state in zip(
+            *columns, text("first_ns"), text("detail"), text("state"), strict=True
+        ):
+            self.events += state in ("open", "fact")
+            if severity != "info":
+                self._alarms[kind, subject, thing] = Alarm(severity, kind, subject, thing, int(first or 0), detail)
+        while len(self._alarms) > MOST_HELD:
+            del self._alarms[next(iter(self._alarms))]
 
     @property
     def seconds(self) -> float:
@@ -203,10 +243,15 @@ def summary_text(summary: Summary, console: Console, most: int = 15) -> str:
         else:
             console.print(_table(summary, most, console.width >= WIDE))
             console.print(_beneath(summary, most))
+        if summary.alarms():
+            console.print(_events(summary))
+            hidden = summary.events - len(summary.alarms())
+            console.print(f"[dim]{_count(hidden, 'more event')} in the store. Times are UTC.[/dim]")
     return text.get()
 
 
 def _table(summary: Summary, most: int, wide: bool) -> RichTable:
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     title = f"Top VM pairs over {summary.seconds:,.0f} s, {_count(summary.windows, 'window')}"
@@ -215,7 +260,22 @@ def _table(summary: Summary, most: int, wide: bool) -> RichTable:
     for heading in headings:
         table.add_column(heading.name, justify="right" if heading.numeric else "left", no_wrap=True)
     for pair in summary.top(most):
-        table.add_row(*(heading.cell(pair, summary.seconds) for heading in headings))
+        table.add_row(*(escape(heading.cell(pair, summary.seconds)) for heading in headings))
+    return table
+
+
+def _events(summary: Summary) -> RichTable:
+    """The gravest events, the latest first."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    table = RichTable(title="Events", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in ("time", "severity", "event", "subject", "object", "evidence"):
+        table.add_column(name, no_wrap=name != "evidence")
+    for alarm in summary.alarms():
+        when = time.strftime("%H:%M:%S", time.gmtime(alarm.first_ns / 1e9))
+        cells = (when, alarm.severity, alarm.kind, alarm.subject, alarm.object, alarm.detail)
+        table.add_row(*(escape(cell) for cell in cells), style="bold" if alarm.severity == "critical" else "")
     return table
 
 

@@ -34,7 +34,9 @@ class Snapshot:
 
     ``records`` has dtype ``native.RECORD``, one row per active flow and possibly one overflow row; ``bins`` has dtype
     ``native.BIN``. ``revision`` is 0 until time has stepped back, and then a number that no window of this start
-    has had before; it is added to the points' timestamp, in ns, so that no point overwrites another.
+    has had before; it is added to the points' timestamp, in ns, so that no point overwrites another. ``notices`` has
+    dtype ``native.NOTICE``: the packets that name VMs and switches. ``presence`` has dtype ``native.PRESENCE``: the
+    network cards that were heard.
     """
 
     start_ns: int
@@ -44,6 +46,8 @@ class Snapshot:
     counters: Counters
     revision: int = 0
     partial: bool = False
+    notices: Array | None = None
+    presence: Array | None = None
 
     @property
     def seconds(self) -> float:
@@ -64,13 +68,19 @@ class Table:
     """Points of one measurement in one window, column-wise; every column has ``rows`` entries.
 
     ``tags`` hold str, where an empty one is left out. ``fields`` hold int64, float64, bool or object (str) values; a
-    float that is NaN is null too.
+    float that is NaN is null too. ``offsets`` are added to the report's time, in ns, where points of one window may
+    have the same tags.
     """
 
     measurement: str
     rows: int
     tags: dict[str, list[str]]
     fields: dict[str, Column]
+    offsets: list[int] | None = None
+
+    def times(self, time_ns: int) -> list[int]:
+        """The timestamp of each row, in a report of this time."""
+        return [time_ns + offset for offset in self.offsets] if self.offsets else [time_ns] * self.rows
 
 
 @dataclass(frozen=True)

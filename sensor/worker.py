@@ -112,10 +112,11 @@ class Worker:
         window = self._table.window()
         if window is None:
             return
+        notices, presence = self._table.take_notices(), self._table.take_presence()
         records, bins = self._table.roll()
         total = self._counters()
         counters, self._reported = minus(total, self._reported), total
-        self._emit(Snapshot(*window, records, bins, counters, self._revision(window[0]), partial))
+        self._emit(Snapshot(*window, records, bins, counters, self._revision(window[0]), partial, notices, presence))
 
     def _revision(self, start_ns: int) -> int:
         """A number that no window of this start has had: 0 while time goes on, then how often it has stepped back."""

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from sensor import native
+from sensor.analysis.limits import DEFAULTS
+from sensor.analysis.observer import Observer
 from sensor.analysis.report import Reporter
 from sensor.config import PRIVATE_NETWORKS
 from sensor.flows import flow_lines
+from sensor.identity.registry import Registry
 from sensor.native import BIN, RECORD, NumpyArray
 from sensor.protocols import TCP
 from sensor.window import Column, Counters, Report, Snapshot, Table
@@ -70,14 +73,16 @@ def counters(**fates: int) -> Counters:
 
 
 def report_of(
-    *records: NumpyArray, bins: NumpyArray | None = None, seconds: float = 10, counted: Counters | None = None
-) -> Report:
-    """What a sensor named `tap` reports of a window with these records."""
+    *records: NumpyArray, bins: NumpyArray | None = None, seconds: float = 10, counted: Counters | None = None,
+    observed: bool = False,
+) -> Report:  # fmt: skip
+    """What a sensor named `tap` reports of a window with these records; `observed`: with all detectors."""
     snapshot = Snapshot(
         START, START + round(seconds * SECOND), np.concatenate(records) if records else np.zeros(0, RECORD),
         np.zeros(0, BIN) if bins is None else bins, counted or counters(),
     )  # fmt: skip
-    return Reporter("tap", "mirror0", PRIVATE_NETWORKS).report(snapshot)
+    observer = Observer(DEFAULTS) if observed else None
+    return Reporter("tap", "mirror0", Registry(PRIVATE_NETWORKS), observer).report(snapshot)
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
@@ -102,6 +107,6 @@ def pair(report: Report, src: str, dst: str, **tags: str) -> dict[str, Any]:
 
 def flow_of(one: NumpyArray) -> dict[str, Any]:
     """The flow record of a finished flow, after its journey through JSON."""
-    (line,) = flow_lines(one, PRIVATE_NETWORKS)
+    (line,) = flow_lines(one, Registry(PRIVATE_NETWORKS))
     parsed: dict[str, Any] = json.loads(line)
     return parsed

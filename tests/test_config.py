@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from sensor import cli
+from sensor.analysis.limits import DEFAULTS
 from sensor.config import (
     OPTIONS,
     PRIVATE_NETWORKS,
@@ -152,6 +153,8 @@ def example(name: str) -> tuple[str, Any]:
         "keep_duplicates": ("true", 0),
         "no_vlan_key": ("true", False),
         "monitored": ("['192.0.2.0/24', 'fd00::/8']", tuple(map(ipaddress.ip_network, ("192.0.2.0/24", "fd00::/8")))),
+        "inventory": ("'vms.csv'", Path("vms.csv")),
+        "memory": ("'known.json'", Path("known.json")),
         "flows": ("'flows.json'", "flows.json"),
         "to": ("['store:x', 'table']", (("store", "x"), ("table", ""))),
         "store": ("'/var/lib/vmsensor'", Path("/var/lib/vmsensor")),
@@ -204,14 +207,25 @@ def _get(settings: Settings, path: str) -> Any:
 def test_a_file_serves_both_commands(toml: Callable[[str], Path]) -> None:
     """What only capture takes is passed over by read."""
     path = toml("duration = '5s'\nwindow = '1s'\n")
-    assert load_file(path, "read") == {"window": "1s"}
+    assert load_file(path, "read") == {"window": "1s", "limits": {}}
     assert build("read", {}, path).duration is None
     assert build("capture", {}, path).duration == 5 * SECOND
+
+
+def test_limits_stand_in_a_table_of_their_own(toml: Callable[[str], Path]) -> None:
+    """What the file says instead of the defaults; every other limit has its default."""
+    limits = build("capture", {}, toml("window = '1s'\n[limits]\nvm_silence = 60\n")).limits
+    assert limits == {**DEFAULTS, "vm_silence": 60.0}
+    assert build("read", {}).limits == DEFAULTS
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("limits = 3", r"\[limits\] is a table"),
+        ("[limits]\nvm_silense = 3", r"\[limits\]: unknown limit 'vm_silense'; did you mean 'vm_silence'\?"),
+        ("[limits]\nvm_silence = 'long'", r"\[limits\]: vm_silence takes a number, not 'long'"),
+        ("[limits]\nvm_silence = -1", r"\[limits\]: vm_silence takes a number, not -1"),
         ("windw = '1s'", r"unknown key 'windw'; did you mean 'window'\?"),
         ("xyzzy = 1", "unknown key 'xyzzy'$"),
         ("[influx]\nurl = 'x'", "unknown key 'influx'"),

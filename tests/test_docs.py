@@ -270,11 +270,14 @@ def test_points_hold_what_is_documented(demo_points: list[dict[str, dict[str, ob
 
 @pytest.fixture(scope="module")
 def demo_points(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, object]]]:
-    """Every point of the demonstration, as --to json writes them."""
+    """Every point of the demonstration, and of a migration, which is an event, as --to json writes them."""
     path = tmp_path_factory.mktemp("points") / "points.json"
-    command = [sys.executable, "-m", "sensor", "read", str(PCAPS / "demo.pcap"), "--to", f"json:{path}"]
-    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    points = []
+    for name in ("demo.pcap", "behaviour/life-migration.pcap"):
+        command = [sys.executable, "-m", "sensor", "read", str(PCAPS / name), "--to", f"json:{path}"]
+        subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True)
+        points += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return points
 
 
 def test_flow_record_has_the_documented_fields(read_capture: ReadCapture) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sensor import native
 from sensor.config import PRIVATE_NETWORKS, parse_network
 from sensor.identity.parties import SCOPES, resolve
+from sensor.identity.registry import Registry
 from sensor.protocols import ICMP
 from sensor.services import EPHEMERAL_LOWEST, service_name
 from tests.records import overflow, pair, record, report_of, rows
@@ -100,7 +101,7 @@ def test_a_domain_that_only_differs_in_the_underlay_is_one_tenant() -> None:
 )
 def test_scopes(client: str, server: str, scope: str) -> None:
     """Where a flow runs, by what is monitored."""
-    parties = resolve(record(client, server), PRIVATE_NETWORKS)
+    parties = resolve(record(client, server), Registry(PRIVATE_NETWORKS))
     assert SCOPES[parties.scope[0]] == scope
 
 
@@ -108,10 +109,10 @@ def test_monitored_prefixes_decide() -> None:
     """What is a VM is the user's word: a public prefix can be, a private address need not."""
     networks = (parse_network("192.0.2.0/25"), parse_network("2001:db8::/32"))
     one = np.concatenate([record("192.0.2.127", "10.0.0.1"), record("192.0.2.128", "10.0.0.1")])
-    parties = resolve(one, networks)
+    parties = resolve(one, Registry(networks))
     names = [(parties.names[c], parties.names[s]) for c, s in zip(parties.client, parties.server, strict=True)]
     assert names == [("192.0.2.127", "external"), ("external", "external")]
-    six = resolve(record("2001:db8::5", "fd00::1"), networks)
+    six = resolve(record("2001:db8::5", "fd00::1"), Registry(networks))
     assert (six.names[six.client[0]], six.names[six.server[0]]) == ("2001:db8::5", "external")
 
 

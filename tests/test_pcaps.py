@@ -23,13 +23,15 @@ def make_pcaps(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def products(directory: Path) -> dict[str, bytes]:
     """The captures in a directory and the list of them."""
-    return {path.name: path.read_bytes() for path in (*directory.glob("*.pcap*"), directory / "README.md")}
+    found = (*directory.rglob("*.pcap*"), directory / "README.md")
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The directory's products, to be tampered with."""
     for name, data in products(PCAPS).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
     return tmp_path
 

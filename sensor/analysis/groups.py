@@ -66,6 +66,13 @@ def group_pairs(records: NumpyArray, parties: Parties) -> PairGroups:
     return PairGroups(of_row, src[first], dst[first], both[first], reverse, services, order, starts)
 
 
+def with_traffic(records: NumpyArray) -> npt.NDArray[np.bool_]:
+    """Flows of which a packet was counted; others have records for late news: an ACK, a copy, being given up."""
+    packets = records["c2s_packets"].astype(np.int64) + records["s2c_packets"]
+    result: npt.NDArray[np.bool_] = (records["flags"] & OVERFLOW == 0) & (packets > 0)
+    return result
+
+
 def rows_of(records: NumpyArray, name: str) -> NumpyArray:
     """A field of both directions, as rows of PairGroups."""
     return np.concatenate([records[f"{direction}_{name}"] for direction in DIRECTIONS])

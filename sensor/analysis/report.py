@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from sensor.analysis.groups import DIRECTIONS
+from sensor.analysis.findings import Scene
+from sensor.analysis.groups import DIRECTIONS, with_traffic
+from sensor.analysis.observer import Observer
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
-from sensor.config import Network
 from sensor.flows import flow_object
 from sensor.identity.parties import Parties, resolve
+from sensor.identity.registry import Registry
+from sensor.identity.wire import Reader
 from sensor.metrics import FLOW_TOP, SENSOR
 from sensor.native import OVERFLOW, NumpyArray
 from sensor.window import Column, Report, Snapshot, Table
@@ -19,22 +20,34 @@ from sensor.window import Column, Report, Snapshot, Table
 TOP_FLOWS = 10
 
 
-@dataclass(frozen=True)
 class Reporter:
-    """Makes reports in the name of one sensor."""
+    """Makes reports in the name of one sensor, a window after the other: who that was, how much, and what it means."""
 
-    sensor: str
-    interface: str
-    monitored: tuple[Network, ...]
+    def __init__(self, sensor: str, interface: str, registry: Registry, observer: Observer | None = None) -> None:
+        self.sensor = sensor
+        self.interface = interface
+        self._registry = registry
+        self._observer = observer
+        self._reader = Reader()
 
     def report(self, snapshot: Snapshot) -> Report:
         """All points of a window."""
-        parties = resolve(snapshot.records, self.monitored)
+        unreadable = self._reader.unreadable
+        heard = self._reader.read(snapshot.notices) if snapshot.notices is not None else []
+        self._registry.learned.hear(heard)
+        self._registry.refresh()
+        parties = resolve(snapshot.records, self._registry)
         tables = [
             vm_traffic(snapshot, parties, self.sensor),
             flow_top(snapshot, parties, self.sensor),
-            sensor_table(snapshot, self.sensor, self.interface),
+            sensor_table(snapshot, self.sensor, self.interface, self._reader.unreadable - unreadable),
         ]
+        if self._observer:
+            inventory = self._registry.inventory
+            scene = Scene(
+                snapshot.start_ns, snapshot.end_ns, snapshot.records, parties, heard, inventory, snapshot.presence
+            )
+            tables += self._observer.observe(snapshot, scene, self.sensor)
         return Report(
             snapshot.start_ns,
             snapshot.end_ns,
@@ -62,7 +75,7 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
     return Table("flow_top", len(top), tags, fields)
 
 
-def sensor_table(snapshot: Snapshot, sensor: str, interface: str) -> Table:
+def sensor_table(snapshot: Snapshot, sensor: str, interface: str, unreadable: int = 0) -> Table:
     """What the sensor itself did in the window; also when no packet came."""
     counters = snapshot.counters
     values: dict[str, int | float | None] = {
@@ -70,7 +83,8 @@ def sensor_table(snapshot: Snapshot, sensor: str, interface: str) -> Table:
         "dropped_kernel": counters.dropped_kernel,
         "dropped_nic": counters.dropped_nic,
         "ip_bytes": counters.ip_bytes,
-        "flows": int((snapshot.records["flags"] & OVERFLOW == 0).sum()),
+        "notices_unreadable": unreadable,
+        "flows": int(with_traffic(snapshot.records).sum()),
         "mirror_duplicate_ratio": (
             counters.fates["mirror_duplicate"] / counters.received if counters.received else None
         ),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor import native
-from sensor.analysis.groups import PairGroups, group_pairs, rows_of
+from sensor.analysis.groups import PairGroups, group_pairs, rows_of, with_traffic
 from sensor.analysis.quantiles import Floats, merged_quantiles
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.identity.parties import SCOPES, Parties
@@ -78,7 +78,7 @@ def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]
             if metric.needs == "tcp_both":
                 rows = np.where(two_sided, rows, 0)
             columns[metric.name] = Column(groups.sum(rows), valid[metric.needs])
-    is_flow = records["flags"] & native.OVERFLOW == 0
+    is_flow = with_traffic(records)
     columns["flows"] = Column(groups.sum(_once_a_group(is_flow, groups)))
     columns["new_flows"] = Column(groups.sum(_once_a_group(is_flow & (records["flags"] & native.NEW != 0), groups)))
     columns["loss_ratio"] = Column(_loss_ratio(columns), is_tcp)

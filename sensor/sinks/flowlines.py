@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sensor.config import Network
 from sensor.flows import flow_lines
+from sensor.identity.registry import Registry
 from sensor.native import NumpyArray
 from sensor.output import Lines
 
@@ -11,9 +11,9 @@ from sensor.output import Lines
 class FlowWriter:
     """Writes one line a finished flow to a file, or to standard output where the path is ``-``."""
 
-    def __init__(self, path: str, monitored: tuple[Network, ...]) -> None:
+    def __init__(self, path: str, registry: Registry) -> None:
         self._lines = Lines(path)
-        self._monitored = monitored
+        self._registry = registry
 
     def open(self) -> None:
         """Make or truncate the file."""
@@ -21,7 +21,7 @@ class FlowWriter:
 
     def write(self, records: NumpyArray) -> None:
         """Write some finished flows."""
-        self._lines.write(flow_lines(records, self._monitored))
+        self._lines.write(flow_lines(records, self._registry))
 
     def close(self) -> None:
         """Close the file."""

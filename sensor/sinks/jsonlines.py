@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sensor.output import Lines
 from sensor.sinks.columns import present
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Report
 
 
 class JsonLinesSink:
@@ -36,14 +36,14 @@ def _lines(report: Report) -> Iterator[str]:
     for table in report.tables:
         tags = _rows(table.tags, table.rows)
         fields = _rows({key: _values(column) for key, column in table.fields.items()}, table.rows)
-        for tag_set, field_set in zip(tags, fields, strict=True):
-            yield _line(report, table, tag_set, field_set)
+        for tag_set, field_set, time_ns in zip(tags, fields, table.times(report.time_ns), strict=True):
+            yield _line(report, table.measurement, time_ns, tag_set, field_set)
 
 
-def _line(report: Report, table: Table, tags: dict[str, object], fields: dict[str, object]) -> str:
+def _line(report: Report, measurement: str, time_ns: int, tags: dict[str, object], fields: dict[str, object]) -> str:
     point = {
-        "measurement": table.measurement,
-        "time_ns": report.time_ns,
+        "measurement": measurement,
+        "time_ns": time_ns,
         "start_ns": report.start_ns,
         "end_ns": report.end_ns,
         "partial": report.partial,

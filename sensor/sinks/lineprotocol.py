@@ -48,7 +48,8 @@ def _table_lines(table: Table, time_ns: int) -> list[str]:
     heads = _joined([[measurement] * table.rows, *_tag_columns(table)])
     bodies = _field_rows(table)
     # Each cell brings its own leading comma; the first one gives way to the space before the fields.
-    return [f"{head} {body[1:]} {time_ns}\n" for head, body in zip(heads, bodies, strict=True) if body]
+    times = table.times(time_ns)
+    return [f"{head} {body[1:]} {time}\n" for head, body, time in zip(heads, bodies, times, strict=True) if body]
 
 
 def _joined(columns: list[list[str]]) -> list[str]:

@@ -314,6 +314,7 @@ static void copy_of_a_dead_flow(void)
     tap_feed(&tap, 10 * SECOND - MS, &f);
     tap_roll(&tap);
     vms_tick(tap.table, 71 * SECOND);
+    tap_roll(&tap);
     tap_feed(&tap, 10 * SECOND + MS, &f);
     CHECK_EQUAL(tap_fate(&tap, VMS_FATE_MIRROR_DUPLICATE), 1);
     CHECK_EQUAL(tap_only(&tap).flags, VMS_RECORD_OVERFLOW);

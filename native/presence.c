@@ -1,0 +1,80 @@
+#include <stdlib.h>
+
+#include "flow.h"
+
+#define CARD_IN_USE (1ULL << 48)
+
+void presence_close(struct presence *presence)
+{
+    free(presence->sets);
+    presence->sets = NULL;
+}
+
+static uint64_t number_of(const uint8_t *mac)
+{
+    return CARD_IN_USE | (uint64_t)be16(mac) << 32 | be32(mac + 2);
+}
+
+/* The card's place: its own, a free one, or that of the card that was heard least lately. */
+static struct card *place_of(struct presence *presence, uint64_t number)
+{
+    unsigned __int128 product = (unsigned __int128)(number ^ presence->secret) * 0x9e3779b97f4a7c15u;
+    struct card *set = presence->sets[(uint64_t)(product >> 64) % PRESENCE_SETS], *oldest = &set[0];
+    for (int i = 0; i < PRESENCE_WAYS; i++) {
+        if (set[i].mac == number || !set[i].mac)
+            return &set[i];
+        if (set[i].last_ns < oldest->last_ns)
+            oldest = &set[i];
+    }
+    if (oldest->packets) {
+        presence->lost++;
+        presence->heard--;
+    }
+    *oldest = (struct card){0};
+    return oldest;
+}
+
+void presence_note(struct presence *presence, const uint8_t *mac, int64_t ts_ns)
+{
+    if (!presence->sets && !(presence->sets = calloc(PRESENCE_SETS, sizeof *presence->sets)))
+        return;
+    uint64_t number = number_of(mac);
+    struct card *card = place_of(presence, number);
+    if (!card->packets++) {
+        presence->heard++;
+        card->first_ns = ts_ns;
+    }
+    if (card->mac && ts_ns - card->last_ns > card->gap_ns) {
+        card->gap_ns = ts_ns - card->last_ns;
+        card->gap_end_ns = ts_ns;
+    }
+    card->mac = number;
+    if (ts_ns > card->last_ns)
+        card->last_ns = ts_ns;
+}
+
+static void export(struct card *card, vms_presence_t *out)
+{
+    *out = (vms_presence_t){.first_ns = card->first_ns, .last_ns = card->last_ns, .gap_ns = card->gap_ns,
+                            .gap_end_ns = card->gap_end_ns, .packets = card->packets};
+    for (int i = 0; i < 6; i++)
+        out->mac[i] = (uint8_t)(card->mac >> (40 - 8 * i));
+    card->packets = 0;
+    card->gap_ns = card->gap_end_ns = 0;
+}
+
+uint32_t vms_presence_count(const vms_table_t *t)
+{
+    return t->presence.heard;
+}
+
+uint32_t vms_take_presence(vms_table_t *t, vms_presence_t *cards, uint32_t capacity)
+{
+    uint32_t taken = 0;
+    for (uint32_t i = 0; t->presence.sets && i < PRESENCE_SETS && taken < t->presence.heard; i++)
+        for (int way = 0; way < PRESENCE_WAYS && taken < capacity; way++)
+            if (t->presence.sets[i][way].packets)
+                export(&t->presence.sets[i][way], &cards[taken++]);
+    t->presence.heard = 0;
+    return taken;
+}

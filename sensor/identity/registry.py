@@ -1,0 +1,97 @@
+"""Who has an address: the inventory's word first, then what was learned from the wire, then the address itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sensor.config import Network
+from sensor.identity.domains import Domain, domain_of
+from sensor.identity.inventory import Inventory, InventorySource
+from sensor.identity.learned import Learned
+from sensor.identity.watch import FixedInventory
+
+EXTERNAL = "external"
+MULTICAST = "multicast"
+UNSPECIFIED = "unspecified"
+
+MOST_REMEMBERED = 200_000
+"""Answers kept until something new is known; more are worked out again."""
+
+NOT_ONE_VM = ("router", "gateway", "firewall", "switch", "nat")
+"""Roles of what forwards for others: its MAC address says nothing about whose address is behind it."""
+
+
+class Asked(NamedTuple):
+    """An end of a flow as a record shows it. ``monitored``: the address is inside of the monitored prefixes.
+
+    ``mac`` is empty where there was none, or where it forwards for others: then it does not tell the VM.
+    """
+
+    vlan: tuple[int, ...]
+    vni: int | None
+    ip: str
+    mac: str
+    monitored: bool
+    group: str | None = None
+    """What the address stands for if it is no VM's: multicast or unspecified."""
+
+
+class Who(NamedTuple):
+    """A VM and its tenant; ``external`` for both where it is outside."""
+
+    vm: str
+    tenant: str
+    host: str | None = None
+
+
+OUTSIDE = Who(EXTERNAL, EXTERNAL)
+
+
+class Registry:
+    """Answers for one window at a time; ``refresh`` begins a window."""
+
+    def __init__(
+        self, monitored: tuple[Network, ...], source: InventorySource | None = None, learned: Learned | None = None
+    ) -> None:
+        self.monitored = monitored
+        self.learned = learned if learned is not None else Learned()
+        self.inventory = Inventory()
+        self._source = source or FixedInventory(Inventory())
+        self._answers: dict[Asked, Who] = {}
+        self._stamp = (-1, -1)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the inventory of now; forget the answers if anything has changed."""
+        self.inventory = self._source.current()
+        stamp = (self.inventory.version, self.learned.version)
+        if stamp != self._stamp or len(self._answers) > MOST_REMEMBERED:
+            self._answers.clear()
+        self._stamp = stamp
+
+    def who(self, asked: Asked, time_ns: int) -> Who:
+        """The VM that an end of a flow belongs to."""
+        answer = self._answers.get(asked)
+        if answer is None:
+            answer = self._answers[asked] = self._find(asked, time_ns)
+        return answer
+
+    def _find(self, asked: Asked, time_ns: int) -> Who:
+        domain = domain_of(asked.vlan, asked.vni)
+        entry = self.inventory.match(asked.vlan, asked.vni, asked.ip, asked.mac or None)
+        if entry is None and asked.mac and (asked.monitored or asked.group == UNSPECIFIED):
+            entry = self.inventory.mac_match(asked.vlan, asked.vni, asked.mac)
+            if entry is not None and entry.role in NOT_ONE_VM:
+                entry = None
+        if entry is not None:
+            return Who(entry.vm, entry.tenant, entry.host)
+        if asked.group:
+            return Who(asked.group, self.tenant(domain, asked))
+        if not asked.monitored:
+            return OUTSIDE
+        name = self.learned.name_of(domain, asked.ip, asked.mac, time_ns)
+        return Who(name or asked.ip, self.tenant(domain, asked))
+
+    def tenant(self, domain: Domain, asked: Asked) -> str:
+        """Whose domain it is, by the inventory; else the domain's own name."""
+        return self.inventory.tenant_of_domain(asked.vlan, asked.vni) or domain.name

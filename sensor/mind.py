@@ -1,0 +1,60 @@
+"""What a sensor knows from window to window, and over restarts: its registry of VMs and its observer."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from sensor.analysis.observer import Observer
+from sensor.config import Settings
+from sensor.identity.inventory import InventorySource
+from sensor.identity.learned import Learned
+from sensor.identity.registry import Registry
+from sensor.identity.watch import FixedInventory, WatchedInventory
+from sensor.memory import Memory
+
+SAVE_EVERY_NS = 300 * 10**9
+"""In the time of the windows."""
+
+log = logging.getLogger(__name__)
+
+
+class Mind:
+    """Made from the settings. Raises what is wrong with an inventory."""
+
+    def __init__(self, settings: Settings) -> None:
+        source = watched(settings.inventory)
+        self.observer = Observer(settings.limits)
+        self.is_kept = settings.memory is not None
+        self._memory = Memory(settings.memory)
+        self._saved_ns: int | None = None
+        self.registry = Registry(settings.monitored, source, self._recall())
+
+    def _recall(self) -> Learned:
+        kept = self._memory.load()
+        if not kept:
+            return Learned()
+        try:
+            learned = Learned.from_json(kept["learned"])
+            self.observer.restore(kept)
+            return learned
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            log.warning("what was learned before is damaged (%s); it is learned anew", error)
+            return Learned()
+
+    def is_due(self, now_ns: int) -> bool:
+        """True when it is time to save; the first window begins the count."""
+        if self._saved_ns is None or now_ns - self._saved_ns >= SAVE_EVERY_NS:
+            due, self._saved_ns = self._saved_ns is not None, now_ns
+            return due and self.is_kept
+        return False
+
+    def save(self) -> None:
+        """Keep everything; OutputError when that cannot be done."""
+        if self.is_kept:
+            self._memory.save({"learned": self.registry.learned.to_json(), **self.observer.to_json()})
+
+
+def watched(path: Path | None) -> InventorySource:
+    """The inventory that was asked for."""
+    return WatchedInventory(path, lambda text: log.warning("%s", text)) if path else FixedInventory()
