@@ -1,4 +1,4 @@
-"""What VMs do, from captures: names, a migration, dependencies."""
+"""What VMs do and what is done to them, from captures: the events that have to be there, and none on clean twins."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.command import vmsensor
 from tests.needs import PCAPS
 
+BEHAVIOUR = PCAPS / "behaviour"
+WEB, ATTACKER = "10.2.0.11", "10.2.0.66"
 INVENTORY = """vm,tenant,address,mac,vlan,vni,host,role
 web-1,shop,10.2.0.11,,,7001,,
 db-1,shop,10.2.0.13,,,7001,,
 """
+LIFE = {"vm_appeared", "vm_silent", "vm_returned", "vm_terminated", "edge_new", "edge_vanished"}
 
 
 def points(capture: str, *options: object) -> list[dict[str, Any]]:
@@ -21,6 +26,13 @@ def points(capture: str, *options: object) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return [{**line, **line["tags"], **line["fields"]} for line in lines]
+
+
+def events(capture: str, *options: object) -> list[dict[str, Any]]:
+    """The events of a capture that somebody would have to look at."""
+    return [
+        point for point in points(capture, *options) if point["measurement"] == "event" and point["kind"] not in LIFE
+    ]
 
 
 def test_a_migration_is_seen_with_its_blackout_and_its_rtt(tmp_path: Path) -> None:
@@ -68,6 +80,29 @@ def test_dependencies_of_three_tiers() -> None:
     assert [point["connections"] for point in database] == [1] + [0] * (len(database) - 1)
     assert {point["first_seen"] for point in database} == {database[0]["start_ns"]}
     assert database[-1]["response_p95_us"] > 10 * database[0]["response_p95_us"]
+
+
+ATTACKS = {
+    "port-scan": ("port_scan", ATTACKER, WEB),
+    "host-sweep": ("host_sweep", ATTACKER, "tcp/445"),
+    "syn-flood": ("syn_flood", "many sources", f"{WEB}:http"),
+    "udp-flood": ("udp_flood", ATTACKER, WEB),
+    "brute-force": ("brute_force", ATTACKER, "10.2.0.14:ssh"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_is_one_event_that_names_who(attack: str) -> None:
+    """The kind, who does it and to whom; opened once, and nothing else is said."""
+    told = events(f"behaviour/attack-{attack}.pcap", "--window", "1s" if attack == "udp-flood" else "10s")
+    assert {(event["kind"], event["subject"], event["object"]) for event in told} == {ATTACKS[attack]}
+    assert [event["state"] for event in told].count("open") == 1
+
+
+@pytest.mark.parametrize("capture", sorted(f"behaviour/{path.name}" for path in BEHAVIOUR.glob("clean-*.pcap")))
+def test_clean_twins_raise_nothing(capture: str) -> None:
+    """What only looks like an attack is no event."""
+    assert events(capture) == []
 
 
 def test_learned_names_survive_a_restart(tmp_path: Path) -> None:

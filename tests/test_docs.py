@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from docs import generate
+from sensor.analysis.limits import LIMITS
 from sensor.cli import vmsensor
 from sensor.config import OPTIONS, build
 from sensor.errors import FAILURES, INTERRUPTED, SensorError
@@ -149,6 +150,13 @@ def test_every_configuration_key_is_documented() -> None:
     rows = {row["second"].strip("`"): row["first"] for row in ROW.finditer(generated("docs/options.md", "options"))}
     for option in OPTIONS:
         assert option.switch in rows[option.name]
+
+
+def test_every_threshold_is_documented() -> None:
+    """Each limit stands in one of the tables, with its default and its unit."""
+    tables = generated("docs/life.md", "limits-life") + generated("docs/events.md", "limits-security")
+    for limit in LIMITS:
+        assert f"| `{limit.name}` | {limit.default:g} | {limit.unit} |" in tables
 
 
 def test_every_environment_variable_is_documented() -> None:

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 from sensor.analysis import edges, eventbook, lifecycle, movement
 from sensor.analysis.limit import Limit
+from sensor.analysis.security import bruteforce, flood, scan
 
 LIMITS: tuple[Limit, ...] = tuple(
-    limit for module in (eventbook, lifecycle, movement, edges) for limit in getattr(module, "LIMITS", ())
+    limit
+    for module in (eventbook, lifecycle, movement, edges, scan, flood, bruteforce)
+    for limit in getattr(module, "LIMITS", ())
 )
 
 DEFAULTS: dict[str, float] = {limit.name: limit.default for limit in LIMITS}

@@ -1,4 +1,4 @@
-"""What looks at one window after the other: the life of VMs, dependencies. Makes `event` and `dependency`."""
+"""What looks at one window after the other: the life of VMs, dependencies, security. Makes `event` and `dependency`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from sensor.analysis.eventbook import Event, EventBook
 from sensor.analysis.findings import Detector, Scene
 from sensor.analysis.lifecycle import LifeWatch
 from sensor.analysis.movement import MovementWatch
+from sensor.analysis.security.bruteforce import BruteForceDetector
+from sensor.analysis.security.flood import FloodDetector
+from sensor.analysis.security.scan import ScanDetector
 from sensor.window import Column, Snapshot, Table
 
 
@@ -25,7 +28,9 @@ class Observer:
         self._movement = MovementWatch(limits)
         self._edges = EdgeBook(limits)
         self._events = EventBook(limits)
-        self._detectors: list[Detector] = [self._lives, self._movement]
+        self._detectors: list[Detector] = [
+            self._lives, self._movement, ScanDetector(limits), FloodDetector(limits), BruteForceDetector(limits),
+        ]  # fmt: skip
 
     def observe(self, snapshot: Snapshot, scene: Scene, sensor: str) -> list[Table]:
         """What a window shows, as tables."""
