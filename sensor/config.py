@@ -10,18 +10,13 @@ import ipaddress
 import os
 import platform
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sensor.errors import InputError, UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sensor.textfiles import parse_toml, read_text
 
 if TYPE_CHECKING:
     from sensor.sinks.influx import InfluxSettings
@@ -36,6 +31,7 @@ LIMITS_KEY = "limits"
 LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
+MOST_CONFIGURATION = 2**20
 MOST_OCTETS = 262_144
 """libpcap's own bound on a packet (MAXIMUM_SNAPLEN)."""
 
@@ -231,13 +227,7 @@ def options_of(command: str) -> list[Option]:
 
 def load_file(path: Path, command: str) -> dict[str, Any]:
     """The option values of a configuration file, each as the command line would give it."""
-    try:
-        with path.open("rb") as file:
-            given = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the configuration file: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    given = parse_toml(read_text(path, "configuration file", MOST_CONFIGURATION, "a configuration is short"), path)
     limits = given.pop(LIMITS_KEY, {})
     for key, value in given.items():
         _check(_known(key, path), value, path)

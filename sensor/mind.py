@@ -7,11 +7,12 @@ from pathlib import Path
 
 from sensor.analysis.observer import Observer
 from sensor.config import Settings
-from sensor.identity.inventory import InventorySource
+from sensor.identity.inventory import Inventory, InventorySource
+from sensor.identity.inventoryfile import load_inventory
 from sensor.identity.learned import Learned
 from sensor.identity.registry import Registry
-from sensor.identity.watch import FixedInventory, WatchedInventory
 from sensor.memory import Memory
+from sensor.watch import Fixed, WatchedFile
 
 SAVE_EVERY_NS = 300 * 10**9
 """In the time of the windows."""
@@ -57,4 +58,8 @@ class Mind:
 
 def watched(path: Path | None) -> InventorySource:
     """The inventory that was asked for."""
-    return WatchedInventory(path, lambda text: log.warning("%s", text)) if path else FixedInventory()
+    return WatchedFile(path, load_inventory, "inventory", _warn) if path else Fixed(Inventory())
+
+
+def _warn(text: str) -> None:
+    log.warning("%s", text)

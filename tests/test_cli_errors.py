@@ -272,7 +272,8 @@ def test_a_missing_configuration(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"windw = '10s'", "unknown key 'windw'; did you mean 'window'?"),
-        (b"\xff\xfe", "not valid TOML"),
+        (b"\xff\xfe", "text: not UTF-8; save the file as UTF-8"),
+        (b"window = [", "not valid TOML"),
         (b"window = 0", "window in"),
     ],
 )

@@ -19,9 +19,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sensor.errors import InputError, SensorError, UsageError
-from sensor.identity import inventory, parties, registry
-from sensor.identity.inventory import COLUMNS, Entry, Inventory, InventorySource, entries_from, load_inventory
-from sensor.identity.watch import FixedInventory, WatchedInventory
+from sensor.identity import inventoryfile, parties, registry
+from sensor.identity.inventory import Entry, Inventory, InventorySource
+from sensor.identity.inventoryfile import COLUMNS, entries_from, load_inventory
+from sensor.watch import Fixed, WatchedFile
 from tests.needs import ROOT
 
 HEADER = ",".join(COLUMNS)
@@ -349,7 +350,7 @@ def test_lookups_equal_a_search_through_all_entries(
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=12)
-names = texts.map(str.strip).filter(lambda text: text and text not in inventory.RESERVED)
+names = texts.map(str.strip).filter(lambda text: text and text not in inventoryfile.RESERVED)
 maybe = st.none() | texts.map(str.strip).filter(bool)
 any_entries = st.lists(
     st.builds(
@@ -495,7 +496,7 @@ def test_each_error_in_toml_names_file_vm_and_key(write: Write, text: str, messa
 def test_what_is_no_toml_is_refused(write: Write, text: str) -> None:
     """In one line, also where the parser itself gives up in another way."""
     path = write(text, name="vms.toml")
-    with pytest.raises(UsageError, match=f"^{re.escape(str(path))}: text: not valid TOML: .+$"):
+    with pytest.raises(UsageError, match=f"^{re.escape(str(path))}: not valid TOML: .+$"):
         load_inventory(path)
 
 
@@ -560,10 +561,10 @@ def test_a_file_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
 def test_size_is_bounded(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """By entries, and by octets before they are looked at."""
     path = write(HEADER, *(f"vm{i},acme,10.0.0.{i}" for i in range(1, 5)))
-    monkeypatch.setattr(inventory, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(inventoryfile, "MOST_ENTRIES", 3)
     with pytest.raises(UsageError, match=r"vms\.csv:5: vm: more than 3 entries; write prefixes for whole subnets$"):
         load_inventory(path)
-    monkeypatch.setattr(inventory, "MOST_OCTETS", path.stat().st_size - 1)
+    monkeypatch.setattr(inventoryfile, "MOST_OCTETS", path.stat().st_size - 1)
     with pytest.raises(UsageError, match=r"vms\.csv: file: larger than 0 MiB; write prefixes for whole subnets$"):
         load_inventory(path)
 
@@ -584,7 +585,7 @@ def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, o
 
 def test_the_sensors_own_names_are_reserved() -> None:
     """They are the names of what is outside or no VM, and of the overflow."""
-    assert set(inventory.RESERVED) == {registry.EXTERNAL, registry.MULTICAST, registry.UNSPECIFIED, parties.OTHER}
+    assert set(inventoryfile.RESERVED) == {registry.EXTERNAL, registry.MULTICAST, registry.UNSPECIFIED, parties.OTHER}
 
 
 def test_a_hundred_thousand_entries_are_loaded(write: Write) -> None:
@@ -616,7 +617,7 @@ class Watched:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.complaints: list[str] = []
-        self.source = WatchedInventory(path, self.complaints.append)
+        self.source = WatchedFile(path, load_inventory, "inventory", self.complaints.append)
 
     def names(self) -> list[str]:
         """The VMs of now."""
@@ -738,7 +739,7 @@ def test_a_bad_file_at_the_start_is_raised(write: Write) -> None:
 def test_a_fixed_inventory_stays() -> None:
     """Without an argument it is empty."""
     fixed = stock(entry("web", "10.0.0.5"))
-    sources: list[InventorySource] = [FixedInventory(fixed), FixedInventory()]
+    sources: list[InventorySource] = [Fixed(fixed), Fixed(Inventory())]
     assert sources[0].current() is fixed
     assert sources[1].current().entries == ()
 
@@ -764,9 +765,9 @@ def test_the_page_names_every_column_and_bound() -> None:
     """Nothing that a file can hold is left out."""
     page = PAGE.read_text(encoding="utf-8")
     assert all(f"| `{column}` |" in page for column in COLUMNS)
-    assert f"{inventory.MOST_ENTRIES:,}" in page
-    assert f"{inventory.MOST_OCTETS // 2**20} MiB" in page
-    assert all(f"`{name}`" in page for name in inventory.RESERVED)
+    assert f"{inventoryfile.MOST_ENTRIES:,}" in page
+    assert f"{inventoryfile.MOST_OCTETS // 2**20} MiB" in page
+    assert all(f"`{name}`" in page for name in inventoryfile.RESERVED)
 
 
 def test_the_source_of_the_page_works() -> None:

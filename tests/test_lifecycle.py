@@ -17,9 +17,9 @@ from sensor.config import PRIVATE_NETWORKS
 from sensor.identity.inventory import Entry, Inventory
 from sensor.identity.parties import resolve
 from sensor.identity.registry import Registry
-from sensor.identity.watch import FixedInventory
 from sensor.identity.wire import Heard
 from sensor.native import NumpyArray
+from sensor.watch import Fixed
 from tests.records import SECOND, START, record
 
 LIMITS = {limit.name: limit.default for limit in (*lifecycle.LIMITS, *movement.LIMITS)}
@@ -53,7 +53,7 @@ def scene(
 ) -> Scene:  # fmt: skip
     """Window ``number``."""
     rows = np.concatenate(records) if records else np.zeros(0, native.RECORD)
-    registry = Registry(PRIVATE_NETWORKS, FixedInventory(inventory or Inventory()))
+    registry = Registry(PRIVATE_NETWORKS, Fixed(inventory or Inventory()))
     start = START + number * WINDOW * SECOND
     return Scene(start, start + WINDOW * SECOND, rows, resolve(rows, registry), heard, registry.inventory, presence)
 

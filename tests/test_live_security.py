@@ -141,3 +141,13 @@ def test_ordinary_traffic_is_no_event(lab: Lab, tmp_path: Path) -> None:
     watched = ordinary(lab, tmp_path, 20)
     assert watched.alarms() == []
     assert sum(point["fields"]["bytes"] for point in watched.points if point["measurement"] == "vm_traffic") > 10**7
+
+
+@pytest.mark.proof
+def test_ten_minutes_of_ordinary_traffic(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten minutes of bulk transfers, pages and names without a single false alarm."""
+    watched = ordinary(lab, tmp_path, 600)
+    with capsys.disabled():
+        windows = sum(point["measurement"] == "sensor" for point in watched.points)
+        print(f"\nordinary traffic: {len(watched.alarms())} false alarms in {windows} windows of 2 s")
+    assert watched.alarms() == []

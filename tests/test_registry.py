@@ -8,12 +8,13 @@ import numpy as np
 
 from sensor import native
 from sensor.config import PRIVATE_NETWORKS
-from sensor.identity.inventory import Inventory, load_inventory
+from sensor.identity.inventory import Inventory
+from sensor.identity.inventoryfile import load_inventory
 from sensor.identity.learned import Learned
 from sensor.identity.parties import SCOPES, resolve
 from sensor.identity.registry import Registry
-from sensor.identity.watch import FixedInventory
 from sensor.identity.wire import Heard
+from sensor.watch import Fixed
 from tests.records import START, record
 
 WEB, DB, ROUTER = ("02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:fe")
@@ -49,7 +50,7 @@ def ends(one: native.NumpyArray, registry: Registry) -> tuple[tuple[str, str], t
 
 def test_the_same_addresses_in_two_virtual_networks(tmp_path: Path) -> None:
     """Each tenant's own VMs, by VNI."""
-    registry = Registry(PRIVATE_NETWORKS, FixedInventory(inventory(tmp_path)))
+    registry = Registry(PRIVATE_NETWORKS, Fixed(inventory(tmp_path)))
     assert ends(record(vni=5001), registry) == (("web", "shop"), ("db", "shop"), "east-west")
     assert ends(record(vni=5002), registry) == (("web", "bank"), ("db", "bank"), "east-west")
     assert ends(record(), registry) == (("10.0.0.1", "default"), ("10.0.0.2", "default"), "east-west")
@@ -57,14 +58,14 @@ def test_the_same_addresses_in_two_virtual_networks(tmp_path: Path) -> None:
 
 def test_an_unknown_address_in_a_known_network(tmp_path: Path) -> None:
     """Its tenant is the network's, its name the address; another tenant's public address is a VM, too."""
-    registry = Registry(PRIVATE_NETWORKS, FixedInventory(inventory(tmp_path)))
+    registry = Registry(PRIVATE_NETWORKS, Fixed(inventory(tmp_path)))
     client, server, scope = ends(record("10.0.0.77", "203.0.113.3", vni=5002), registry)
     assert (client, server, scope) == (("10.0.0.77", "bank"), ("nat", "bank"), "east-west")
 
 
 def test_a_vm_with_a_new_address_is_known_by_its_card(tmp_path: Path) -> None:
     """The MAC address names it; one with a router's role names nobody, and nobody outside."""
-    registry = Registry(PRIVATE_NETWORKS, FixedInventory(inventory(tmp_path)))
+    registry = Registry(PRIVATE_NETWORKS, Fixed(inventory(tmp_path)))
     moved = record("10.0.0.99", "10.0.0.2", vni=5001, client_mac=mac(WEB), server_mac=mac(DB))
     assert ends(moved, registry)[0] == ("web", "shop")
     routed = record("10.9.0.1", "8.8.8.8", vni=5001, client_mac=mac(ROUTER), server_mac=mac(WEB))
@@ -86,7 +87,7 @@ def test_host_names_name_what_no_inventory_knows(tmp_path: Path) -> None:
     learned = Learned()
     said = [Heard(START, "hostname", DB, ip="10.0.0.2", name="postgres-1", vni=vni) for vni in (5001, 5003)]
     learned.hear(said)
-    registry = Registry(PRIVATE_NETWORKS, FixedInventory(inventory(tmp_path)), learned)
+    registry = Registry(PRIVATE_NETWORKS, Fixed(inventory(tmp_path)), learned)
     assert ends(record(vni=5003), registry)[1] == ("postgres-1", "vni5003")
     assert ends(record(vni=5001), registry)[1] == ("db", "shop")
     assert ends(record(vni=5004), registry)[1] == ("10.0.0.2", "vni5004")

@@ -8,7 +8,7 @@ from sensor.config import Network
 from sensor.identity.domains import Domain, domain_of
 from sensor.identity.inventory import Inventory, InventorySource
 from sensor.identity.learned import Learned
-from sensor.identity.watch import FixedInventory
+from sensor.watch import Fixed
 
 EXTERNAL = "external"
 MULTICAST = "multicast"
@@ -56,7 +56,7 @@ class Registry:
         self.monitored = monitored
         self.learned = learned if learned is not None else Learned()
         self.inventory = Inventory()
-        self._source = source or FixedInventory(Inventory())
+        self._source = source or Fixed(Inventory())
         self._answers: dict[Asked, Who] = {}
         self._stamp = (-1, -1)
         self.refresh()

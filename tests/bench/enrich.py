@@ -16,12 +16,13 @@ from sensor.analysis.limits import DEFAULTS
 from sensor.analysis.observer import Observer
 from sensor.analysis.report import Reporter
 from sensor.config import PRIVATE_NETWORKS
-from sensor.identity.inventory import Inventory, entries_from
+from sensor.identity.inventory import Inventory
+from sensor.identity.inventoryfile import entries_from
 from sensor.identity.registry import Registry
-from sensor.identity.watch import FixedInventory
 from sensor.native import BIN, RECORD
 from sensor.protocols import TCP
 from sensor.sinks.lineprotocol import encode
+from sensor.watch import Fixed
 from sensor.window import Counters, Snapshot
 
 VMS, FLOWS, TENANTS, SERVICES = 5_000, 200_000, 20, 6
@@ -95,7 +96,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Print what each part of the way takes."""
-    snapshot, source = window(), FixedInventory(inventory())
+    snapshot, source = window(), Fixed(inventory())
     plain = Reporter("bench", "mirror0", Registry(PRIVATE_NETWORKS, source))
     watched = Reporter("bench", "mirror0", Registry(PRIVATE_NETWORKS, source), Observer(DEFAULTS))
     report = watched.report(snapshot)
