@@ -15,6 +15,11 @@ _TCP_AND_UDP = {
     9200: "elasticsearch", 9300: "elasticsearch", 10250: "kubelet", 11211: "memcached", 27017: "mongodb",
 }  # fmt: skip
 
+PORTS_OF: dict[str, list[int]] = {}
+"""The ports of each name."""
+for _port, _name in _TCP_AND_UDP.items():
+    PORTS_OF.setdefault(_name, []).append(_port)
+
 EPHEMERAL_LOWEST = 32768
 """Ports from here on are a client's (Linux ip_local_port_range): never a service of their own."""
 

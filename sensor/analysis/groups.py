@@ -51,7 +51,7 @@ class PairGroups:
 
 def group_pairs(records: NumpyArray, parties: Parties) -> PairGroups:
     """Group records by source VM, destination VM, protocol and service."""
-    services, service = _services(records)
+    services, service = services_of(records)
     src = np.concatenate([parties.client, parties.server]).astype(np.int64)
     dst = np.concatenate([parties.server, parties.client]).astype(np.int64)
     both = np.concatenate([service, service])
@@ -78,7 +78,7 @@ def rows_of(records: NumpyArray, name: str) -> NumpyArray:
     return np.concatenate([records[f"{direction}_{name}"] for direction in DIRECTIONS])
 
 
-def _services(records: NumpyArray) -> tuple[list[tuple[str, str]], Ints]:
+def services_of(records: NumpyArray) -> tuple[list[tuple[str, str]], Ints]:
     """Protocol and service names, and for each record which of them it has."""
     ports = (records["flags"] & HAS_PORTS != 0) & np.isin(records["protocol"], WITH_PORTS)
     port = np.where(ports, records["server_port"].astype(np.int64), -1)

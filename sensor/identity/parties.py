@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,7 +118,7 @@ def _hash(records: NumpyArray, side: str) -> npt.NDArray[np.uint64]:
 
 def _ask(endpoints: NumpyArray, registry: Registry, time_ns: int) -> list[Who]:
     """Who each of the endpoints is."""
-    monitored = _inside(endpoints, registry.monitored).tolist()
+    monitored = inside(endpoints["ip"], endpoints["version"], registry.monitored).tolist()
     single = ~forwards(endpoints)
     macs = [mac_text(octets) if one else "" for octets, one in zip(endpoints["mac"].tolist(), single, strict=True)]
     vlans, vnis = endpoints["vlan"].tolist(), endpoints["vni"].tolist()
@@ -160,15 +161,15 @@ def forwards(endpoints: NumpyArray) -> npt.NDArray[np.bool_]:
     return result
 
 
-def _inside(endpoints: NumpyArray, networks: tuple[Network, ...]) -> npt.NDArray[np.bool_]:
-    inside = np.zeros(len(endpoints), bool)
+def inside(ip: NumpyArray, versions: NumpyArray, networks: Iterable[Network]) -> npt.NDArray[np.bool_]:
+    """Which addresses (shape (n, 16), with their IP versions) are in one of the networks."""
+    found = np.zeros(len(ip), bool)
     for network in networks:
         octets = 4 if network.version == 4 else 16
         mask = np.frombuffer(network.netmask.packed, np.uint8)
         wanted = np.frombuffer(network.network_address.packed, np.uint8)
-        match = ((endpoints["ip"][:, :octets] & mask) == wanted).all(axis=1)
-        inside |= match & (endpoints["version"] == network.version)
-    return inside
+        found |= ((ip[:, :octets] & mask) == wanted).all(axis=1) & (versions == network.version)
+    return found
 
 
 def address(octets: NumpyArray, version: int) -> str:

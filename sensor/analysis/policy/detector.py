@@ -1,0 +1,122 @@
+"""What the policy forbids: of a window's flows who talked to whom against it, and that as events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor import native
+from sensor.analysis.findings import Finding, Scene, Severity
+from sensor.analysis.groups import services_of
+from sensor.analysis.policy.judge import Judgement, judge
+from sensor.analysis.policy.rules import Policy
+from sensor.analysis.security.attempts import tenant_between
+from sensor.identity.parties import NORTH_SOUTH, SCOPES, address
+from sensor.identity.registry import EXTERNAL
+from sensor.watch import Source
+
+MOST_SAID = 1000
+"""Findings in one window; ``withheld`` counts those beyond."""
+
+MOST_ADDRESSES = 3
+"""Outside addresses that a talk names."""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One client at one service of one server in a window, over all flows. ``addresses``: some of the outside's."""
+
+    client: str
+    client_tenant: str
+    server: str
+    server_tenant: str
+    protocol: str
+    service: str
+    scope: str
+    flows: int
+    begun: int
+    answered: int
+    octets: int
+    addresses: tuple[str, ...]
+
+    @property
+    def target(self) -> str:
+        """Server and service, in words."""
+        return f"{self.server}:{self.service}"
+
+
+class PolicyDetector:
+    """Flows that the policy of now does not allow: of each client, server and service one finding."""
+
+    def __init__(self, source: Source[Policy]) -> None:
+        self.withheld = 0
+        self._source = source
+
+    def look(self, scene: Scene) -> Iterator[Finding]:
+        """What this window shows."""
+        talks = denied_talks(scene, judge(self._source.current(), scene.records, scene.parties))
+        self.withheld += max(len(talks) - MOST_SAID, 0)
+        for talk in talks[:MOST_SAID]:
+            yield _finding(talk)
+
+
+def denied_talks(scene: Scene, judgement: Judgement) -> list[Talk]:
+    """What a policy does not allow, those with most octets first."""
+    records, parties = scene.records, scene.parties
+    traffic = records["c2s_packets"].astype(np.int64) + records["s2c_packets"] > 0
+    rows = np.flatnonzero(judgement.denied & traffic)
+    services, service = services_of(records[rows])
+    ends = np.stack([parties.client[rows], parties.server[rows], service], axis=1)
+    groups, of_row = np.unique(ends, axis=0, return_inverse=True)
+    order = np.argsort(of_row.reshape(-1), kind="stable")
+    parts = np.split(rows[order], np.searchsorted(of_row.reshape(-1)[order], np.arange(1, len(groups))))
+    talks = [
+        _talk(scene, client, server, services[kind], mine)
+        for (client, server, kind), mine in zip(groups.tolist(), parts, strict=bool(len(groups)))
+    ]
+    return sorted(talks, key=lambda talk: -talk.octets)
+
+
+def _talk(scene: Scene, client: int, server: int, service: tuple[str, str], rows: npt.NDArray[np.intp]) -> Talk:
+    parties, mine = scene.parties, scene.records[rows]
+    return Talk(
+        parties.names[client], parties.tenants[client], parties.names[server], parties.tenants[server], *service,
+        SCOPES[parties.scope[rows[0]]],
+        flows=len(rows),
+        begun=int((mine["flags"] & native.NEW != 0).sum()),
+        answered=int(((mine["c2s_packets"] > 0) & (mine["s2c_packets"] > 0) & (mine["flags"] & native.REFUSED == 0))
+                     .sum()),
+        octets=int(mine["c2s_bytes"].astype(np.int64).sum() + mine["s2c_bytes"].astype(np.int64).sum()),
+        addresses=_outside(mine, "client" if parties.names[client] == EXTERNAL else "server")
+        if EXTERNAL in (parties.names[client], parties.names[server]) else (),
+    )  # fmt: skip
+
+
+def _outside(records: native.NumpyArray, end: str) -> tuple[str, ...]:
+    """Some of the addresses, in the order of the records."""
+    found: dict[str, None] = {}
+    for record in records[: 100 * MOST_ADDRESSES]:
+        found[address(record[f"{end}_ip"], int(record["ip_version"]))] = None
+        if len(found) == MOST_ADDRESSES:
+            break
+    return tuple(found)
+
+
+def _finding(talk: Talk) -> Finding:
+    outside = talk.scope == SCOPES[NORTH_SOUTH]
+    crossed = talk.answered > 0
+    severity: Severity = "critical" if crossed and not outside else "warning"
+    where = f" ({', '.join(talk.addresses)})" if talk.addresses else ""
+    said = "answered" if crossed else "not answered"
+    detail = (
+        f"no rule allows {talk.client} of {talk.client_tenant} to use {talk.target} of {talk.server_tenant}{where}: "
+        f"{talk.flows:,} flows, {said}, {talk.octets:,} octets"
+    )
+    return Finding(
+        "unexpected_north_south" if outside else "policy_violation", severity,
+        tenant_between(talk.client_tenant, talk.server_tenant), talk.client, talk.target, detail,
+        {"flows": talk.begun, "answered": talk.answered, "octets": talk.octets},
+    )  # fmt: skip
