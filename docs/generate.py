@@ -18,7 +18,7 @@ from types import ModuleType
 import click
 
 from sensor.analysis import edges, eventbook, lifecycle, movement
-from sensor.analysis.security import bruteforce, flood, scan
+from sensor.analysis.security import bruteforce, cards, flood, scan, spoof
 from sensor.cli import vmsensor
 from sensor.config import OPTIONS, Option
 from sensor.errors import FAILURES, INTERRUPTED
@@ -166,7 +166,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "metrics-of-a-flow": lambda: metrics(FLOW),
     "metrics-of-a-pair": reductions,
     "record-fields": record_fields,
-    "limits-security": lambda: limits(scan, flood, bruteforce),
+    "limits-security": lambda: limits(scan, flood, bruteforce, spoof, cards),
     "limits-life": lambda: limits(lifecycle, movement, edges, eventbook),
     "vm_traffic": lambda: fields("vm_traffic"),
     "flow_top": lambda: fields("flow_top"),

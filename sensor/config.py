@@ -156,6 +156,10 @@ OPTIONS: tuple[Option, ...] = (
            "Default: the private ranges.", parse_network, None, "PREFIX", multiple=True),
     Option("inventory", "File of VMs and their tenants, CSV or TOML; read again when it changes.", Path,
            metavar="FILE"),
+    Option("policy", "File of who may talk to whom, TOML; what it forbids becomes events. Read again when it changes.",
+           Path, metavar="FILE"),
+    Option("bad_networks", "File of prefixes, a line each; talk with them becomes events. Read again when it changes.",
+           Path, metavar="FILE"),
     Option("memory", "File that keeps what was learned of VMs and dependencies over restarts. Default: capture: "
            "memory.json in the store; read: none.", Path, metavar="FILE"),
     Option("flows", "Write each finished flow as a JSON line to PATH, - for standard output.", metavar="PATH"),
@@ -206,6 +210,8 @@ class Settings:
     vlan_in_key: bool
     monitored: tuple[Network, ...]
     inventory: Path | None
+    policy: Path | None
+    bad_networks: Path | None
     memory: Path | None
     limits: Mapping[str, float]
     flows: str | None
@@ -290,6 +296,8 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         vlan_in_key=not value["no_vlan_key"],
         monitored=tuple(value["monitored"]) or PRIVATE_NETWORKS,
         inventory=value["inventory"],
+        policy=value["policy"],
+        bad_networks=value["bad_networks"],
         memory=value["memory"] or (value["store"] / "memory.json" if command == "capture" and keeps else None),
         limits=_limits(from_file.get(LIMITS_KEY, {}), file),
         flows=value["flows"],

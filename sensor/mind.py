@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sensor.analysis.findings import Detector
 from sensor.analysis.observer import Observer
+from sensor.analysis.policy.detector import PolicyDetector
+from sensor.analysis.policy.policyfile import load_policy
+from sensor.analysis.policy.rules import Policy
+from sensor.analysis.security.badnets import BadNetworkDetector, load_networks
 from sensor.config import Settings
 from sensor.identity.inventory import Inventory, InventorySource
 from sensor.identity.inventoryfile import load_inventory
@@ -21,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class Mind:
-    """Made from the settings. Raises what is wrong with an inventory."""
+    """Made from the settings. Raises what is wrong with an inventory, a policy or a list. ``more``: detectors."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, more: Sequence[Detector] = ()) -> None:
         source = watched(settings.inventory)
-        self.observer = Observer(settings.limits)
+        self.observer = Observer(settings.limits, [*_listed(settings, source), *more])
         self.is_kept = settings.memory is not None
         self._memory = Memory(settings.memory)
         self._saved_ns: int | None = None
@@ -59,6 +65,19 @@ class Mind:
 def watched(path: Path | None) -> InventorySource:
     """The inventory that was asked for."""
     return WatchedFile(path, load_inventory, "inventory", _warn) if path else Fixed(Inventory())
+
+
+def watched_policy(path: Path, inventory: InventorySource) -> WatchedFile[Policy]:
+    """The policy in a file; its tenants have to be in the inventory when it is read."""
+    return WatchedFile(path, lambda file: load_policy(file, inventory.current().tenants), "policy", _warn)
+
+
+def _listed(settings: Settings, inventory: InventorySource) -> Iterator[Detector]:
+    """The detectors that rest on a file."""
+    if settings.policy:
+        yield PolicyDetector(watched_policy(settings.policy, inventory))
+    if settings.bad_networks:
+        yield BadNetworkDetector(WatchedFile(settings.bad_networks, load_networks, "list of bad networks", _warn))
 
 
 def _warn(text: str) -> None:

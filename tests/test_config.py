@@ -154,6 +154,8 @@ def example(name: str) -> tuple[str, Any]:
         "no_vlan_key": ("true", False),
         "monitored": ("['192.0.2.0/24', 'fd00::/8']", tuple(map(ipaddress.ip_network, ("192.0.2.0/24", "fd00::/8")))),
         "inventory": ("'vms.csv'", Path("vms.csv")),
+        "policy": ("'policy.toml'", Path("policy.toml")),
+        "bad_networks": ("'bad.txt'", Path("bad.txt")),
         "memory": ("'known.json'", Path("known.json")),
         "flows": ("'flows.json'", "flows.json"),
         "to": ("['store:x', 'table']", (("store", "x"), ("table", ""))),

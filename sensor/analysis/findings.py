@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
+from sensor.analysis.cards import Seen, cards_of
 from sensor.identity.inventory import Inventory
 from sensor.identity.parties import Parties, address
 from sensor.identity.registry import EXTERNAL
@@ -29,6 +31,11 @@ class Scene:
     heard: Sequence[Heard]
     inventory: Inventory
     presence: NumpyArray | None = None
+
+    @cached_property
+    def cards(self) -> list[Seen]:
+        """The cards of single VMs that have sent something."""
+        return cards_of(self)
 
     @property
     def seconds(self) -> float:

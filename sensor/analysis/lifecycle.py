@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sensor.analysis.cards import NO_VM
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
-from sensor.identity.registry import EXTERNAL, MULTICAST, UNSPECIFIED
 
 MOST_VMS = 100_000
 """VMs followed; of more, those that were heard least lately are forgotten, and counted."""
 
-NO_VM = (EXTERNAL, MULTICAST, UNSPECIFIED, "other")
 
 LIMITS = (
     Limit("vm_learning", 300, "seconds", "A sensor that knows no VM yet calls none of them new for so long."),

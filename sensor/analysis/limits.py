@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from sensor.analysis import edges, eventbook, lifecycle, movement
 from sensor.analysis.limit import Limit
-from sensor.analysis.security import bruteforce, flood, scan
+from sensor.analysis.security import bruteforce, cards, flood, scan, spoof
 
 LIMITS: tuple[Limit, ...] = tuple(
     limit
-    for module in (eventbook, lifecycle, movement, edges, scan, flood, bruteforce)
+    for module in (eventbook, lifecycle, movement, edges, scan, flood, bruteforce, spoof, cards)
     for limit in getattr(module, "LIMITS", ())
 )
 

@@ -14,15 +14,20 @@ from sensor.analysis.findings import Detector, Scene
 from sensor.analysis.lifecycle import LifeWatch
 from sensor.analysis.movement import MovementWatch
 from sensor.analysis.security.bruteforce import BruteForceDetector
+from sensor.analysis.security.cards import CardDetector
 from sensor.analysis.security.flood import FloodDetector
 from sensor.analysis.security.scan import ScanDetector
+from sensor.analysis.security.spoof import SpoofDetector
 from sensor.window import Column, Snapshot, Table
 
 
 class Observer:
-    """All detectors of a sensor, and the books in which their findings become events and edges."""
+    """All detectors of a sensor, and the books in which their findings become events and edges.
 
-    def __init__(self, limits: Mapping[str, float]) -> None:
+    ``more`` are those that need more than thresholds: a policy, a list.
+    """
+
+    def __init__(self, limits: Mapping[str, float], more: Sequence[Detector] = ()) -> None:
         self._limits = limits
         self._lives = LifeWatch(limits)
         self._movement = MovementWatch(limits)
@@ -30,6 +35,7 @@ class Observer:
         self._events = EventBook(limits)
         self._detectors: list[Detector] = [
             self._lives, self._movement, ScanDetector(limits), FloodDetector(limits), BruteForceDetector(limits),
+            SpoofDetector(limits), CardDetector(limits), *more,
         ]  # fmt: skip
 
     def observe(self, snapshot: Snapshot, scene: Scene, sensor: str) -> list[Table]:

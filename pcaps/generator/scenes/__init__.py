@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import causes, demo, formats, hostile, life, links, names, network, tcp, tunnels
+from . import borders, causes, demo, formats, hostile, life, links, names, network, tcp, tunnels
 
-__all__ = ["causes", "demo", "formats", "hostile", "life", "links", "names", "network", "tcp", "tunnels"]
+__all__ = ["borders", "causes", "demo", "formats", "hostile", "life", "links", "names", "network", "tcp", "tunnels"]

@@ -139,10 +139,11 @@ def host_sweep() -> bytes:
 def syn_flood() -> bytes:
     """3,000 SYNs in nine seconds from as many forged addresses, none of which completes a handshake."""
     chance = random.Random(7)
+    router = mac_of(WEB) + mac_of("10.2.0.1")
     flood = [
-        (EPOCH + SECOND + i * 3 * MILLISECOND,
-         _segment(f"198.18.{chance.randrange(256)}.{chance.randrange(1, 255)}", chance.randrange(1024, 65535), WEB, 80,
-                  SYN, chance.getrandbits(32)))
+        (EPOCH + SECOND + i * 3 * MILLISECOND, router + _segment(
+            f"198.18.{chance.randrange(256)}.{chance.randrange(1, 255)}", chance.randrange(1024, 65535), WEB, 80, SYN,
+            chance.getrandbits(32))[12:])
         for i in range(3000)
     ]  # fmt: skip
     return pcap(merged(flood, _everyday()), snaplen=64)

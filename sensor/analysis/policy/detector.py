@@ -68,6 +68,8 @@ def denied_talks(scene: Scene, judgement: Judgement) -> list[Talk]:
     records, parties = scene.records, scene.parties
     traffic = records["c2s_packets"].astype(np.int64) + records["s2c_packets"] > 0
     rows = np.flatnonzero(judgement.denied & traffic)
+    if not len(rows):
+        return []
     services, service = services_of(records[rows])
     ends = np.stack([parties.client[rows], parties.server[rows], service], axis=1)
     groups, of_row = np.unique(ends, axis=0, return_inverse=True)
@@ -75,7 +77,7 @@ def denied_talks(scene: Scene, judgement: Judgement) -> list[Talk]:
     parts = np.split(rows[order], np.searchsorted(of_row.reshape(-1)[order], np.arange(1, len(groups))))
     talks = [
         _talk(scene, client, server, services[kind], mine)
-        for (client, server, kind), mine in zip(groups.tolist(), parts, strict=bool(len(groups)))
+        for (client, server, kind), mine in zip(groups.tolist(), parts, strict=True)
     ]
     return sorted(talks, key=lambda talk: -talk.octets)
 

@@ -23,8 +23,10 @@ _NO_PEER = (MULTICAST, UNSPECIFIED)
 
 @dataclass(frozen=True)
 class Judgement:
-    """``rule`` is for each record the first rule that allows it, else ``NO_RULE``; ``NOT_JUDGED`` for what has no two
-    ends (the overflow, multicast). ``denied`` are those that neither a rule nor the default allows.
+    """What is allowed, record by record.
+
+    ``rule`` is the number of the first rule that allows it, else ``NO_RULE``; ``NOT_JUDGED`` of what has no two ends
+    (the overflow, multicast). ``denied`` are those that neither a rule nor the default allows.
     """
 
     rule: npt.NDArray[np.int64]

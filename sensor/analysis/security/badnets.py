@@ -61,7 +61,9 @@ class BadNetworks:
 
 
 def _holds(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.network_address <= other.network_address <= one.broadcast_address
+    return one.version == other.version and int(one.network_address) <= int(other.network_address) <= int(
+        one.broadcast_address
+    )
 
 
 def _key(one: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:

@@ -1,0 +1,214 @@
+"""Forged and duplicate addresses: two cards that claim one address by ARP or neighbour discovery, both of them alive.
+
+A claim is what a packet says of its sender's address. That another card takes an address over is no attack: a failover
+does it, and so does the failing back. What tells a contest is that the first card is still there after the second one's
+claim, and that the second one claims again after that. Who claims again and again though nobody has asked poisons
+caches (S. Whalen, *An Introduction to ARP Spoofing*, 2001; L. Nelson's arpwatch calls the pattern flip-flop); two cards
+that merely answer the same question have been given the same address (RFC 5227).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import numpy as np
+
+from sensor.analysis.findings import Finding, Scene, Severity
+from sensor.analysis.limit import Limit
+from sensor.identity.domains import Domain, domain_of
+from sensor.identity.parties import address, mac_text
+from sensor.identity.registry import NOT_ONE_VM
+from sensor.identity.wire import Heard
+
+LIMITS = (
+    Limit("spoof_memory", 60, "seconds", "A claim of an address is forgotten after so long."),
+    Limit("spoof_grace", 2, "seconds", "A card that is heard so long after another one's claim has not given way."),
+    Limit("spoof_claims", 3, "count", "So many claims that nobody asked for are forged; fewer, a duplicate address."),
+)
+
+MOST_ADDRESSES = 100_000
+"""Claimed addresses remembered; the ones claimed least lately are forgotten, and counted."""
+
+MOST_CLAIMANTS = 4
+"""Cards remembered of one address."""
+
+PROXY_ADDRESSES = 16
+"""A card that answers for more addresses than this is a proxy (RFC 1027), no duplicate."""
+
+ASKED_NS = 2_000_000_000
+"""A claim so soon after a question answers it."""
+
+_SHARED = ("00:00:5e:00:01:", "00:00:5e:00:02:", "00:00:0c:07:ac:")
+"""VRRP (RFC 9568) and HSRP: the card of whichever router is the master."""
+
+Key = tuple[str, str]
+"""A domain's name and an address."""
+
+
+@dataclass
+class _Claim:
+    """What one card has said of one address."""
+
+    first_ns: int
+    last_ns: int
+    claims: int = 0
+    unasked: int = 0
+    after_ns: int | None = None
+    """When the one that had it before was heard again, after this card's first claim."""
+    again: int = 0
+    """Claims since then."""
+
+
+@dataclass
+class _Contest:
+    """Who has claimed an address, in the order of their first claims."""
+
+    claims: dict[str, _Claim] = field(default_factory=dict)
+    asked_ns: int = 0
+
+
+class SpoofDetector:
+    """Tells addresses that two cards claim at the same time."""
+
+    def __init__(self, limits: Mapping[str, float]) -> None:
+        self.forgotten = 0
+        self._memory_ns = int(limits["spoof_memory"] * 1e9)
+        self._grace_ns = int(limits["spoof_grace"] * 1e9)
+        self._claims = int(limits["spoof_claims"])
+        self._contests: dict[Key, _Contest] = {}
+        self._has: dict[str, set[str]] = {}
+
+    def look(self, scene: Scene) -> Iterator[Finding]:
+        """The addresses that are contested in this window."""
+        touched: dict[Key, Domain] = {}
+        for said in scene.heard:
+            domain = domain_of(said.vlan, said.vni)
+            if said.kind == "request" and said.target:
+                contest = self._contests.get((domain.name, said.target))
+                if contest:
+                    contest.asked_ns = said.ts_ns
+            elif said.kind == "binding" and said.ip and not said.mac.startswith(_SHARED):
+                self._claim((domain.name, said.ip), said)
+                touched[domain.name, said.ip] = domain
+        if any(len(contest.claims) > 1 for contest in self._contests.values()):
+            self._traffic(scene)
+        for key, domain in touched.items():
+            yield from self._judge(key, domain, scene)
+        self._forget(scene.end_ns)
+
+    # ---- what is remembered
+
+    def _claim(self, key: Key, said: Heard) -> None:
+        contest = self._contests.pop(key, None) or _Contest()
+        self._contests[key] = contest  # at the end: the order is that of the last claims
+        claim = contest.claims.get(said.mac)
+        if claim is None:
+            if len(contest.claims) >= MOST_CLAIMANTS:
+                self.forgotten += 1
+                return
+            claim = contest.claims[said.mac] = _Claim(said.ts_ns, said.ts_ns)
+        claim.claims += 1
+        claim.last_ns = max(claim.last_ns, said.ts_ns)
+        asked = said.reply and not said.gratuitous and said.ts_ns - contest.asked_ns <= ASKED_NS
+        claim.unasked += (said.gratuitous or said.reply) and not asked
+        if claim.after_ns is not None and said.ts_ns > claim.after_ns:
+            claim.again += 1
+        self._heard(contest, said.mac, said.ts_ns)
+
+    def _heard(self, contest: _Contest, mac: str, time_ns: int) -> None:
+        """A card was heard with the address: those that have claimed it after the card did have not replaced it."""
+        own = contest.claims[mac].first_ns
+        for other, claim in contest.claims.items():
+            later = other != mac and claim.first_ns >= own and time_ns - claim.first_ns >= self._grace_ns
+            if later and claim.after_ns is None:
+                claim.after_ns = time_ns
+
+    def _traffic(self, scene: Scene) -> None:
+        """Packets from a contested address show which card still uses it.
+
+        In a window that begins after the claim any packet does; in the window of the claim, a flow that the card opens.
+        """
+        contested = {key: contest for key, contest in self._contests.items() if len(contest.claims) > 1}
+        for seen in scene.cards:
+            for ip in seen.addresses:
+                if (contest := contested.get((seen.domain.name, ip))) and seen.mac in contest.claims:
+                    self._heard(contest, seen.mac, scene.start_ns)
+        parties, records = scene.parties, scene.records
+        wanted = np.array([ip_address(ip).packed.ljust(16, b"\0") for _, ip in contested], "V16")
+        ends = np.flatnonzero(np.isin(np.ascontiguousarray(parties.endpoints["ip"]).view("V16").reshape(-1), wanted))
+        clients = parties.end_of[: len(records)]
+        for i in np.flatnonzero(np.isin(clients, ends) & (records["c2s_packets"] > 0)).tolist():
+            end = parties.endpoints[clients[i]]
+            vni = int(end["vni"]) if end["vni"] >= 0 else None
+            domain = domain_of(end["vlan"][: end["tags"]].tolist(), vni)
+            contest = contested.get((domain.name, address(end["ip"], int(end["version"]))))
+            mac = mac_text(end["mac"].tolist())
+            if contest and mac in contest.claims:
+                self._heard(contest, mac, int(records["start_ns"][i]))
+
+    def _forget(self, now_ns: int) -> None:
+        for key in list(self._contests):
+            contest = self._contests[key]
+            for mac in [mac for mac, claim in contest.claims.items() if abs(now_ns - claim.last_ns) > self._memory_ns]:
+                # The only one that claims an address keeps it: whoever comes later has taken it over.
+                if len(contest.claims) > 1:
+                    del contest.claims[mac]
+        while len(self._contests) > MOST_ADDRESSES:
+            del self._contests[next(iter(self._contests))]
+            self.forgotten += 1
+
+    # ---- what is said
+
+    def _judge(self, key: Key, domain: Domain, scene: Scene) -> Iterator[Finding]:
+        claims = self._contests[key].claims
+        for mac, claim in list(claims.items()):
+            owner = next(iter(claims))
+            if mac == owner or not claim.again or claim.last_ns < scene.start_ns:
+                continue
+            if _is_router(scene, domain, owner) or _is_router(scene, domain, mac):
+                continue
+            first = claims[owner]
+            listed = _listed(scene, domain, key[1])
+            if listed and owner not in listed and mac in listed:
+                owner, mac, first, claim = mac, owner, claim, first
+            forged = bool(listed) and owner in listed and mac not in listed
+            forged |= claim.unasked >= self._claims and claim.unasked >= self._claims * max(first.unasked, 1)
+            if not forged and self._is_proxy(mac, owner):
+                continue
+            yield _finding(key, domain, scene, owner, mac, claim, forged)
+
+    def _is_proxy(self, *macs: str) -> bool:
+        """Whether one of the cards answers for many addresses."""
+        answered = [sum(mac in contest.claims for contest in self._contests.values()) for mac in macs]
+        return max(answered) > PROXY_ADDRESSES
+
+
+def _is_router(scene: Scene, domain: Domain, mac: str) -> bool:
+    entry = scene.inventory.mac_match(domain.vlan, domain.vni, mac)
+    return entry is not None and entry.role in NOT_ONE_VM
+
+
+def _listed(scene: Scene, domain: Domain, ip: str) -> set[str]:
+    """The cards that the inventory gives the VM with this address."""
+    entry = scene.inventory.match(domain.vlan, domain.vni, ip)
+    if entry is None or entry.network is None or entry.network.prefixlen < entry.network.max_prefixlen:
+        return set()
+    return {one.mac for one in scene.inventory.entries_of(*entry.owner) if one.mac}
+
+
+def _finding(
+    key: Key, domain: Domain, scene: Scene, owner: str, mac: str, claim: _Claim, forged: bool
+) -> Finding:  # fmt: skip
+    ip = key[1]
+    tenant = scene.inventory.tenant_of_domain(domain.vlan, domain.vni) or domain.name
+    severity: Severity = "critical" if forged else "warning"
+    kind = "duplicate_address" if not forged else "nd_spoof" if ":" in ip else "arp_spoof"
+    verb = "forges" if forged else "has too"
+    known = scene.inventory.mac_match(domain.vlan, domain.vni, mac)
+    return Finding(
+        kind, severity, tenant, known.vm if known else mac, ip,
+        f"{mac} {verb} {ip}, which {owner} still uses: {claim.claims:,} claims, {claim.unasked:,} of them unasked",
+        {"claims": claim.claims},
+    )  # fmt: skip
