@@ -37,7 +37,7 @@ test: ctest $(VENV)/installed ## set up and run all tests, C tests included
 ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 	@for test in $^; do $$test || exit 1; done
 
-proof: $(VENV)/installed ## the long tests: TCP metrics against 20,000 flows of known traffic
+proof: $(VENV)/installed ## the long tests: TCP metrics against known traffic, ten ordinary minutes without an event
 	@$(BIN)/pytest -q -m proof
 
 asan: $(C_TESTS:tests/c/%.c=build/asan/%) build/asan/replay ## C tests and all captures under AddressSanitizer and UBSan

@@ -102,7 +102,7 @@ def _allowed() -> list[Outcome]:
 
 @capture("behaviour/attack-borders.pcap")
 def borders() -> bytes:
-    """What a policy forbids: another tenant's shop, a database that calls outside, a listed network; a forged source."""
+    """What a policy forbids: another tenant's shop, a database that calls outside, a bad network, a forged source."""
     talks = ((WEB, SHOP), (DB, OUTSIDE), (WEB, LISTED))
     crossed = [
         visit(client, server, sport=46_000 + 100 * i + k, start_ms=500 + 300 * i + 2500 * k, size=900)

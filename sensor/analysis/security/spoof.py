@@ -15,7 +15,7 @@ from ipaddress import ip_address
 
 import numpy as np
 
-from sensor.analysis.findings import Finding, Scene, Severity
+from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
 from sensor.identity.domains import Domain, domain_of
 from sensor.identity.parties import address, mac_text
@@ -124,11 +124,12 @@ class SpoofDetector:
             later = other != mac and claim.first_ns >= own and time_ns - claim.first_ns >= self._grace_ns
             if later and claim.after_ns is None:
                 claim.after_ns = time_ns
+                claim.again += claim.last_ns > time_ns
 
     def _traffic(self, scene: Scene) -> None:
         """Packets from a contested address show which card still uses it.
 
-        In a window that begins after the claim any packet does; in the window of the claim, a flow that the card opens.
+        In a window that begins after the claim any packet does; in the window of the claim, a flow that began after it.
         """
         contested = {key: contest for key, contest in self._contests.items() if len(contest.claims) > 1}
         for seen in scene.cards:
@@ -138,15 +139,15 @@ class SpoofDetector:
         parties, records = scene.parties, scene.records
         wanted = np.array([ip_address(ip).packed.ljust(16, b"\0") for _, ip in contested], "V16")
         ends = np.flatnonzero(np.isin(np.ascontiguousarray(parties.endpoints["ip"]).view("V16").reshape(-1), wanted))
-        clients = parties.end_of[: len(records)]
-        for i in np.flatnonzero(np.isin(clients, ends) & (records["c2s_packets"] > 0)).tolist():
-            end = parties.endpoints[clients[i]]
+        sent = np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0
+        for row in np.flatnonzero(np.isin(parties.end_of, ends) & sent).tolist():
+            end = parties.endpoints[parties.end_of[row]]
             vni = int(end["vni"]) if end["vni"] >= 0 else None
             domain = domain_of(end["vlan"][: end["tags"]].tolist(), vni)
             contest = contested.get((domain.name, address(end["ip"], int(end["version"]))))
             mac = mac_text(end["mac"].tolist())
             if contest and mac in contest.claims:
-                self._heard(contest, mac, int(records["start_ns"][i]))
+                self._heard(contest, mac, int(records["start_ns"][row % len(records)]))
 
     def _forget(self, now_ns: int) -> None:
         for key in list(self._contests):
@@ -177,12 +178,36 @@ class SpoofDetector:
             forged |= claim.unasked >= self._claims and claim.unasked >= self._claims * max(first.unasked, 1)
             if not forged and self._is_proxy(mac, owner):
                 continue
-            yield _finding(key, domain, scene, owner, mac, claim, forged)
+            yield self._finding(key, domain, scene, owner, mac, forged)
 
     def _is_proxy(self, *macs: str) -> bool:
         """Whether one of the cards answers for many addresses."""
         answered = [sum(mac in contest.claims for contest in self._contests.values()) for mac in macs]
         return max(answered) > PROXY_ADDRESSES
+
+    def _finding(
+        self, key: Key, domain: Domain, scene: Scene, owner: str, mac: str, forged: bool
+    ) -> Finding:  # fmt: skip
+        ip, claim = key[1], self._contests[key].claims[mac]
+        said = f"{claim.claims:,} claims, {claim.unasked:,} of them unasked"
+        tenant = scene.inventory.tenant_of_domain(domain.vlan, domain.vni) or domain.name
+        if not forged:
+            detail = f"{mac} and {owner} both have {ip}; of {mac}: {said}"
+            return Finding("duplicate_address", "warning", tenant, mac, ip, detail, {"claims": claim.claims})
+        kind = "nd_spoof" if ":" in ip else "arp_spoof"
+        detail = f"{mac} forges {ip}, which {owner} still uses: {said}"
+        return Finding(kind, "critical", tenant, self._name(scene, domain, mac), ip, detail, {"claims": claim.claims})
+
+    def _name(self, scene: Scene, domain: Domain, mac: str) -> str:
+        """A card's VM; else an address that nobody else claims; else the card itself."""
+        known = scene.inventory.mac_match(domain.vlan, domain.vni, mac)
+        if known:
+            return known.vm
+        names = [seen.vm for seen in scene.cards if seen.mac == mac and seen.domain.name == domain.name]
+        if names:
+            return scene.parties.names[names[0]]
+        own = (key[1] for key, one in self._contests.items() if key[0] == domain.name and list(one.claims) == [mac])
+        return next(own, mac)
 
 
 def _is_router(scene: Scene, domain: Domain, mac: str) -> bool:
@@ -196,19 +221,3 @@ def _listed(scene: Scene, domain: Domain, ip: str) -> set[str]:
     if entry is None or entry.network is None or entry.network.prefixlen < entry.network.max_prefixlen:
         return set()
     return {one.mac for one in scene.inventory.entries_of(*entry.owner) if one.mac}
-
-
-def _finding(
-    key: Key, domain: Domain, scene: Scene, owner: str, mac: str, claim: _Claim, forged: bool
-) -> Finding:  # fmt: skip
-    ip = key[1]
-    tenant = scene.inventory.tenant_of_domain(domain.vlan, domain.vni) or domain.name
-    severity: Severity = "critical" if forged else "warning"
-    kind = "duplicate_address" if not forged else "nd_spoof" if ":" in ip else "arp_spoof"
-    verb = "forges" if forged else "has too"
-    known = scene.inventory.mac_match(domain.vlan, domain.vni, mac)
-    return Finding(
-        kind, severity, tenant, known.vm if known else mac, ip,
-        f"{mac} {verb} {ip}, which {owner} still uses: {claim.claims:,} claims, {claim.unasked:,} of them unasked",
-        {"claims": claim.claims},
-    )  # fmt: skip
