@@ -79,10 +79,32 @@ def null(metric: Metric) -> str:
 def commands() -> str:
     """Every command with what it takes."""
     rows = []
-    for name, command in vmsensor.commands.items():
+    for name, command in leaves(vmsensor):
         arguments = [p.metavar or str(p.name).upper() for p in command.params if isinstance(p, click.Argument)]
         rows.append([code(" ".join(["vmsensor", name, *arguments])), command.get_short_help_str(200)])
     return table(["command", "what it does"], rows)
+
+
+def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its whole name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+def own_options() -> str:
+    """What commands take besides the rows of ``config.OPTIONS``."""
+    shared = {option.name for option in OPTIONS}
+    rows = []
+    for name, command in leaves(vmsensor):
+        for one in command.params:
+            if isinstance(one, click.Option) and one.name not in shared and one.name != "config_file":
+                choices = "|".join(one.type.choices) if isinstance(one.type, click.Choice) else one.metavar or ""
+                default = str(one.default) if isinstance(one.default, (str, int)) else None
+                rows.append([code(name), code(f"{one.opts[0]} {choices}"), code(default), one.help or ""])
+    return table(["command", "option", "default", "meaning"], rows)
 
 
 def options() -> str:
@@ -160,6 +182,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "commands": commands,
     "options": options,
+    "own-options": own_options,
     "exit-statuses": exit_statuses,
     "make-targets": make_targets,
     "metrics-of-a-direction": lambda: metrics(DIRECTION),
@@ -178,7 +201,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 def _option_row(option: Option) -> list[str]:
     switch = option.switch if option.flag else f"{option.switch} {option.metavar}"
-    takes = [name for name, command in vmsensor.commands.items() if option.name in {p.name for p in command.params}]
+    takes = [name for name, command in leaves(vmsensor) if option.name in {p.name for p in command.params}]
     return [code(switch), code(option.name), code(option.default), code(option.env), ", ".join(takes), option.help]
 
 

@@ -7,9 +7,9 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -17,7 +17,7 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from sensor import __version__
-from sensor.config import OPTIONS, Option, build, options_of
+from sensor.config import OPTIONS, Option, Settings, build, options_of
 from sensor.errors import INTERRUPTED, DamagedInputError, SensorError, UsageError
 from sensor.output import abandon_standard_output, quiet_when_nobody_reads, write
 from sensor.stopping import Stop, stop_on_signals
@@ -121,6 +121,120 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
         raise DamagedInputError(
             f"{directory}: {sent.damaged} damaged blocks were passed over; everything else was sent"
         )
+
+
+VIEWS = ("filter", "window", "keep_duplicates", "no_vlan_key", "monitored", "inventory", "memory")
+"""Options of the commands that look at windows of the past; of a store, the windows are as they were written."""
+
+source_argument = click.argument("source", metavar="FILE|DIR", type=click.Path(path_type=Path))
+
+
+def _format_option(choices: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--format", "form", type=click.Choice(choices), default=choices[0], show_default=True, help="How to print it."
+    )
+
+
+def _view_settings(given: dict[str, Any], config_file: Path | None) -> Settings:
+    return build("read", {**given, "to": ("none",)}, config_file)
+
+
+@vmsensor.command("matrix")
+@source_argument
+@click.option(
+    "--metric",
+    type=click.Choice(["bytes", "throughput", "rtt", "waiting", "loss"]),
+    default="bytes",
+    show_default=True,
+    help="What the cells hold.",
+)
+@click.option("--by", type=click.Choice(["vm", "tenant"]), default="vm", show_default=True, help="Between whom.")
+@click.option("--tenant", metavar="NAME", help="Only what is within this tenant.")
+@click.option(
+    "--over",
+    type=click.Choice(["all", "window"]),
+    default="all",
+    show_default=True,
+    help="One matrix of the whole time, or one of each window.",
+)
+@click.option(
+    "--top",
+    metavar="COUNT",
+    type=click.IntRange(1),
+    help="Only those with most octets.  [default: 8 in a table, else all]",
+)
+@_format_option(["table", "csv", "json"])
+@add_options([option for option in OPTIONS if option.name in VIEWS])
+@config_option
+def matrix_command(
+    source: Path,
+    metric: str,
+    by: Literal["vm", "tenant"],
+    tenant: str | None,
+    over: str,
+    top: int | None,
+    form: str,
+    config_file: Path | None,
+    **given: Any,
+) -> None:
+    """Print the traffic matrix of a capture FILE or a store DIR: who sent whom how much, how late, with what loss."""
+    settings = _view_settings(given, config_file)
+    from sensor.views.matrix import print_matrix
+
+    with quiet_when_nobody_reads(), _interruptible() as stop:
+        print_matrix(source, settings, metric, by, tenant, over, form, top, stop)
+
+
+@vmsensor.command("dependencies")
+@source_argument
+@click.option("--vm", metavar="VM", help="Only what this VM needs, and who needs it; a name, or tenant/name.")
+@_format_option(["tree", "dot", "mermaid", "json"])
+@add_options([option for option in OPTIONS if option.name in VIEWS])
+@config_option
+def dependencies_command(source: Path, vm: str | None, form: str, config_file: Path | None, **given: Any) -> None:
+    """Print which VM needs which, from a capture FILE or a store DIR."""
+    settings = _view_settings(given, config_file)
+    from sensor.views.dependencies import print_dependencies
+
+    with quiet_when_nobody_reads(), _interruptible() as stop:
+        print_dependencies(source, settings, vm, form, stop)
+
+
+@vmsensor.command("explain")
+@click.argument("vm", metavar="VM")
+@source_argument
+@_format_option(["text", "json"])
+@add_options([option for option in OPTIONS if option.name in VIEWS])
+@config_option
+def explain_command(vm: str, source: Path, form: str, config_file: Path | None, **given: Any) -> None:
+    """Say why VM was slow or failing: the path along what it needs, down to the likely root."""
+    settings = _view_settings(given, config_file)
+    from sensor.views.explain import print_explanation
+
+    with quiet_when_nobody_reads(), _interruptible() as stop:
+        print_explanation(vm, source, settings, form, stop)
+
+
+@vmsensor.group("policy")
+def policy_group() -> None:
+    """Work with policy files."""
+
+
+@policy_group.command("check")
+@click.argument("policy", metavar="POLICY", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@_format_option(["table", "json"])
+@add_options([option for option in OPTIONS if option.name in VIEWS])
+@config_option
+def policy_check_command(
+    policy: Path, files: tuple[str, ...], form: str, config_file: Path | None, **given: Any
+) -> None:
+    """List what POLICY does not allow of the flows in capture files, and the rules that were not used."""
+    settings = _view_settings({**given, "policy": policy}, config_file)
+    from sensor.views.policy import check
+
+    with quiet_when_nobody_reads(), _interruptible() as stop:
+        check(list(files), settings, form, stop)
 
 
 @contextlib.contextmanager

@@ -63,10 +63,18 @@ class DeliveryError(SensorError):
     summary = "InfluxDB did not take everything; the rest stays in the local store"
 
 
+class PolicyBroken(SensorError):
+    """``policy check`` has found something that the policy does not allow."""
+
+    exit_status = 9
+    summary = "`policy check` has found what the policy does not allow"
+
+
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended early; not of ``capture``, for which that is the normal end."""
 
 FAILURES: tuple[type[SensorError], ...] = (
     SensorError, UsageError, InputError, DamagedInputError, InterfaceError, PrivilegeError, OutputError, DeliveryError,
+    PolicyBroken,
 )  # fmt: skip
 """In order of exit status, for the documentation and its test."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from sensor.analysis.findings import Detector
 from sensor.analysis.report import Reporter
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
@@ -94,14 +95,23 @@ class Pipeline:
     """The Python half of the house: snapshot -> identity -> analysis -> sinks, and finished flows to their file.
 
     A sink that fails is set aside and the others go on; its failure is raised at the end. Use as a context manager.
+    ``sinks`` and ``detectors`` are the caller's own, besides those that the settings ask for.
     """
 
-    def __init__(self, settings: Settings, interface: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        interface: str,
+        wrap: Callable[[Sink], Sink] = lambda sink: sink,
+        sinks: Sequence[Sink] = (),
+        detectors: Sequence[Detector] = (),
+    ) -> None:
         self.totals = Counters()
-        self._mind = Mind(settings)
+        self._mind = Mind(settings, detectors)
         self._reporter = Reporter(settings.sensor_name, interface, self._mind.registry, self._mind.observer)
-        self._sinks = [wrap(sink) for sink in make_sinks(settings)]
+        self._sinks = [wrap(sink) for sink in (*make_sinks(settings), *sinks)]
         self._flows = FlowWriter(settings.flows, self._mind.registry) if settings.flows else None
+        self._is_watched = bool(detectors)
         self._failures: list[SensorError] = []
         self._stack = ExitStack()
 
@@ -139,7 +149,7 @@ class Pipeline:
             raise self._failures[0]
 
     def _take_window(self, snapshot: Snapshot) -> None:
-        if not self._sinks and self._flows is None and not self._mind.is_kept:
+        if not self._sinks and self._flows is None and not self._mind.is_kept and not self._is_watched:
             return
         report = self._reporter.report(snapshot)
         if self._mind.is_due(snapshot.end_ns):
@@ -177,8 +187,15 @@ class Pipeline:
                 self._failures.append(failure)
 
 
-def read_files(settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop) -> None:
-    """``vmsensor read``: capture files through the worker, in this process.
+def read_files(
+    settings: Settings,
+    paths: list[str],
+    progress: Callable[[int], None] | None,
+    stop: Stop,
+    sinks: Sequence[Sink] = (),
+    detectors: Sequence[Detector] = (),
+) -> None:
+    """``vmsensor read``: capture files through the worker, in this process; ``sinks`` and ``detectors`` as in Pipeline.
 
     Raises the first failure of a sink, else the damage of a file, when everything else has been reported.
     """
@@ -191,7 +208,7 @@ def read_files(settings: Settings, paths: list[str], progress: Callable[[int], N
     with contextlib.closing(source):
         source.open(table)
         name = ordered[0] if len(ordered) == 1 else f"{len(ordered)} files"
-        with Pipeline(settings, name) as pipeline:
+        with Pipeline(settings, name, sinks=sinks, detectors=detectors) as pipeline:
             Worker(source, table, pipeline.take, stop).run()
     print(totals_line(pipeline.totals), file=sys.stderr)
     pipeline.raise_failure()

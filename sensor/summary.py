@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor.output import standard_output, write
-from sensor.sinks.columns import present
-from sensor.window import Report, Table
+from sensor.window import Report, Table, present
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -214,8 +213,8 @@ HEADINGS = (
     Heading("throughput", lambda pair, seconds: scaled(pair.octets * 8 / seconds, "bit/s") if seconds else "-"),
     Heading("octets", lambda pair, _: scaled(pair.octets, "B"), essential=False),
     Heading("packets", lambda pair, _: f"{pair.packets:,}", essential=False),
-    Heading("RTT min", lambda pair, _: _latency(pair.rtt_min_us)),
-    Heading("RTT p95", lambda pair, _: _latency(pair.worst_p95_us)),
+    Heading("RTT min", lambda pair, _: latency(pair.rtt_min_us)),
+    Heading("RTT p95", lambda pair, _: latency(pair.worst_p95_us)),
     Heading("loss", lambda pair, _: _loss(pair)),
 )
 
@@ -304,7 +303,8 @@ def _loss(pair: Pair) -> str:
     return f"{pair.loss_ratio:.2%}" + ("?" if pair.confidence < DOUBTFUL else "")
 
 
-def _latency(us: float | None) -> str:
+def latency(us: float | None) -> str:
+    """A time for people; a dash for none."""
     if us is None:
         return "-"
     return f"{us:,.0f} us" if us < 1000 else f"{us / 1000:,.1f} ms"

@@ -63,6 +63,18 @@ class Column:
     valid: npt.NDArray[np.bool_] | None = None
 
 
+def present(column: Column) -> npt.NDArray[np.bool_]:
+    """True where the cell was measured: valid, not None and finite. Neither InfluxDB nor JSON can hold NaN or inf."""
+    values = column.values
+    if values.dtype.kind == "f":
+        mask = np.isfinite(values)
+    elif values.dtype.kind == "O":
+        mask = np.array([value is not None for value in values.tolist()], dtype=np.bool_)
+    else:
+        mask = np.ones(len(values), dtype=np.bool_)
+    return mask if column.valid is None else mask & column.valid
+
+
 @dataclass(frozen=True)
 class Table:
     """Points of one measurement in one window, column-wise; every column has ``rows`` entries.

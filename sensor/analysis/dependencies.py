@@ -60,6 +60,7 @@ class Edges:
     response_avg_us: Floats
     response_p95_us: Floats
     rtt_avg_us: Floats
+    handshake_us: Floats
 
     def __len__(self) -> int:
         return len(self.client)
@@ -97,6 +98,7 @@ def dependency_edges(snapshot: Snapshot, parties: Parties) -> Edges:
         return _total(values, group, len(unique))
 
     response_count, rtt_count = total(records["response_count"]), total(records["c2s_rtt_count"])
+    shaken = records["handshake_server_ns"] != native.ABSENT
     return Edges(
         parties,
         services,
@@ -114,6 +116,7 @@ def dependency_edges(snapshot: Snapshot, parties: Parties) -> Edges:
         response_avg_us=ratio(total(records["response_sum_ns"]), response_count) / 1e3,
         response_p95_us=_response_p95(snapshot, used, group, len(unique)),
         rtt_avg_us=ratio(total(records["c2s_rtt_sum_ns"]), rtt_count) / 1e3,
+        handshake_us=ratio(total(np.where(shaken, records["handshake_server_ns"], 0)), total(shaken)) / 1e3,
     )
 
 

@@ -254,11 +254,16 @@ class EdgeBook:
 
     def _slow(self, edges: Edges, keys: list[Key], rows: Ints, slow: NumpyArray) -> list[Finding]:
         findings = []
+        into: dict[tuple[str, str], list[Key]] = {}
+        for i in slow.tolist():
+            into.setdefault(keys[i][2:4], []).append(keys[i])
         for i in self._most_of(slow):
             client, server = _ends(keys[i])
             now, usual = round(float(edges.response_p95_us[i])), round(float(np.exp(self._state["usual"][rows[i]])))
             responses = int(edges.response_count[i])
             detail = f"95 % of {responses} answers of {server} to {client} came within {now} us; usual are {usual} us"
+            if above := _above(keys[i], into):
+                detail += f"; slow with it, above: {', '.join(above)}"
             findings.append(
                 _finding(
                     "edge_slow", "warning", keys[i], detail, response_p95_us=now, usual_p95_us=usual,
@@ -286,6 +291,7 @@ class EdgeBook:
             "response_avg_us": Column(edges.response_avg_us[shown]),
             "response_p95_us": Column(edges.response_p95_us[shown]),
             "rtt_avg_us": Column(edges.rtt_avg_us[shown]),
+            "handshake_us": Column(edges.handshake_us[shown]),
             "first_seen": Column(np.where(held, first_seen, 0), held),
         }
         tags = {
@@ -336,6 +342,24 @@ class EdgeBook:
         book._rows = {key: row for row, key in enumerate(kept_edges)}
         book._state = np.array(list(kept_edges.values()), _STATE)
         return book
+
+
+MOST_ABOVE = 5
+"""Edges named in the detail of a slow one."""
+
+
+def _above(key: Key, into: Mapping[tuple[str, str], list[Key]]) -> list[str]:
+    """Slow edges that lead to the client of a slow one, and on upwards: they wait for it. The nearest first."""
+    seen, waiting = {key[:2]}, [key[:2]]
+    found: list[str] = []
+    while waiting and len(found) < MOST_ABOVE:
+        for other in into.get(waiting.pop(0), ()):
+            client, server = _ends(other)
+            found.append(f"{client} -> {server}")
+            if other[:2] not in seen:
+                seen.add(other[:2])
+                waiting.append(other[:2])
+    return found[:MOST_ABOVE]
 
 
 def service_tag(protocol: str, service: str) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sensor.output import Lines
-from sensor.sinks.columns import present
-from sensor.window import Column, Report
+from sensor.window import Column, Report, present
 
 
 class JsonLinesSink:

@@ -16,8 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from sensor.errors import InputError
-from sensor.sinks.columns import present
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Report, Table, present
 
 FieldValue = int | float | bool | str
 

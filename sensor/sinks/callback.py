@@ -1,0 +1,26 @@
+"""Reports to a function of this process: for commands that work on windows instead of writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sensor.window import Report
+
+
+class CallbackSink:
+    """Calls the function with each window."""
+
+    name = "callback"
+
+    def __init__(self, take: Callable[[Report], None]) -> None:
+        self._take = take
+
+    def open(self) -> None:
+        """Nothing to get ready."""
+
+    def write(self, report: Report) -> None:
+        """Hand it on."""
+        self._take(report)
+
+    def close(self) -> None:
+        """Nothing to finish."""
