@@ -215,6 +215,20 @@ def explain_command(vm: str, source: Path, form: str, config_file: Path | None, 
         print_explanation(vm, source, settings, form, stop)
 
 
+@vmsensor.command("vms")
+@source_argument
+@_format_option(["table", "json"])
+@add_options([option for option in OPTIONS if option.name in VIEWS and option.name != "memory"])
+@config_option
+def vms_command(source: Path, form: str, config_file: Path | None, **given: Any) -> None:
+    """List the VMs that were heard, by network card: addresses, hypervisor, host, since when; and the mirror's port."""
+    settings = _view_settings(given, config_file)
+    from sensor.views.vms import print_vms
+
+    with quiet_when_nobody_reads(), _interruptible() as stop:
+        print_vms(source, settings, form, stop)
+
+
 @vmsensor.group("policy")
 def policy_group() -> None:
     """Work with policy files."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from sensor.errors import OutputError
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 

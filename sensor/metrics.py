@@ -223,6 +223,8 @@ SENSOR: tuple[Metric, ...] = (
     Metric("notices", "packets", "ARP, RARP, ND, DHCP, LLDP and CDP packets that were read for names."),
     Metric("notices_lost", "packets", "The same, more than 4096 in a window: not read for names."),
     Metric("notices_unreadable", "packets", "Of those that were read, the malformed."),
+    Metric("mirror_switch", "", "The switch that feeds this mirror, as LLDP or CDP said last.", needs="samples"),
+    Metric("mirror_port", "", "And its port.", needs="samples"),
     Metric("cards_lost", "count", "Network cards (MAC addresses) heard, but too many to be followed."),
     Metric("scoreboards_missing", "segments", "TCP segments whose cause could not be followed for want of memory."),
     Metric("mirror_duplicate_ratio", "ratio", "Mirror duplicates / packets received.", "ratio", "samples"),

@@ -268,6 +268,40 @@ def test_what_explains_little_is_no_cause() -> None:
     assert explain(graph_of(*windows), VM("t", "a")).roots == [VM("t", "c")]
 
 
+# ---- vms
+
+
+def test_vms_with_their_hosts_over_time(tmp_path: Path) -> None:
+    """The migrated VM has been behind two tunnel ends, one after the other; names are the inventory's."""
+    capture = PCAPS / "behaviour" / "life-migration.pcap"
+    (tmp_path / "vms.csv").write_text(f"vm,tenant,address,vni\nweb-1,shop,{WEB},7001\ndb-1,shop,{DB},7001\n")
+    options = ("vms", capture, "--inventory", tmp_path / "vms.csv")
+    cards = {card["vm"]: card for card in json.loads(said(*options, "--format", "json"))["cards"]}
+    moved, stayed = cards["web-1"]["hosts"], cards["db-1"]["hosts"]
+    assert [host["vtep"] for host in moved] == ["192.168.200.1", "192.168.200.2"]
+    assert moved[0]["to_ns"] <= moved[1]["from_ns"] < moved[1]["to_ns"]
+    assert [host["vtep"] for host in stayed] == ["192.168.200.3"]
+    assert "192.168.200.2" in said(*options)
+
+
+def test_vms_by_what_they_say_of_themselves() -> None:
+    """DHCP names, hypervisors by MAC address, and the switch port that feeds the mirror."""
+    told = json.loads(said("vms", PCAPS / "names-dhcp.pcap", "--format", "json"))
+    assert ("web-1.shops.example", "KVM/QEMU") in {(card["vm"], card["hypervisor"]) for card in told["cards"]}
+    switch = json.loads(said("vms", PCAPS / "names-switch.pcap", "--format", "json"))["mirror"]
+    assert ("leaf-1.example", "Ethernet12") in {(place["switch"], place["port"]) for place in switch}
+    points = [json.loads(line) for line in said("read", PCAPS / "names-switch.pcap", "--to", "json:-").splitlines()]
+    (sensor,) = (point["fields"] for point in points if point["measurement"] == "sensor")
+    assert (sensor["mirror_switch"], sensor["mirror_port"]) in {(place["switch"], place["port"]) for place in switch}
+
+
+def test_what_a_store_remembers(store: Path, tmp_path: Path) -> None:
+    """Of a store without a memory that is said; damaged memories are too."""
+    assert "has no memory.json" in complaint(vmsensor("vms", store), INPUT)
+    (tmp_path / "memory.json").write_text('{"version": 2, "learned": {"cards": [[1]]}}')
+    assert "what was learned cannot be read" in complaint(vmsensor("vms", tmp_path), INPUT)
+
+
 # ---- policy check
 
 

@@ -42,6 +42,8 @@ class Seen(NamedTuple):
     place: Place
     addresses: tuple[str, ...]
     rtt_us: float | None
+    last_ns: int
+    """Last packet of a flow that it has sent in."""
 
 
 def cards_of(scene: Scene) -> list[Seen]:
@@ -55,7 +57,7 @@ def cards_of(scene: Scene) -> list[Seen]:
     single = ~forwards(endpoints)
     rtt = _rtt(scene)
     seen: dict[tuple[str, int], Seen] = {}
-    for end, vtep in found:
+    for end, vtep, last_ns in found:
         vm = int(parties.vm_of[end])
         if not single[end] or parties.names[vm] in NO_VM:
             continue
@@ -66,11 +68,11 @@ def cards_of(scene: Scene) -> list[Seen]:
         ip = address(endpoint["ip"], int(endpoint["version"]))
         before = seen[mac, vm].addresses if (mac, vm) in seen else ()
         more = () if ip.startswith("fe80:") or ip in before else (ip,)
-        seen[mac, vm] = Seen(mac, vm, domain, Place(domain.name, vtep), (*before, *more), rtt.get(vm))
+        seen[mac, vm] = Seen(mac, vm, domain, Place(domain.name, vtep), (*before, *more), rtt.get(vm), last_ns)
     return list(seen.values())
 
 
-def _last_seen(scene: Scene) -> list[tuple[int, str | None]]:
+def _last_seen(scene: Scene) -> list[tuple[int, str | None, int]]:
     """Each sender (index of its endpoint) with each tunnel end it was behind, in the order of their last packets."""
     records, end_of = scene.records, scene.parties.end_of
     tunnelled = np.where(np.isin(records["tunnel"], NO_HOSTS), 0, records["outer_ip_version"])
@@ -83,9 +85,10 @@ def _last_seen(scene: Scene) -> list[tuple[int, str | None]]:
     unique, first, group = np.unique(key, return_index=True, return_inverse=True)
     last = np.zeros(len(unique), np.int64)
     np.maximum.at(last, group.reshape(-1), np.tile(records["end_ns"], 2)[sent])
+    order = np.argsort(last, kind="stable")
     return [
-        (int(end_of[row]), _vtep(outer[row], int(tunnelled[row % len(records)])))
-        for row in sent[first[np.argsort(last, kind="stable")]].tolist()
+        (int(end_of[row]), _vtep(outer[row], int(tunnelled[row % len(records)])), last_ns)
+        for row, last_ns in zip(sent[first[order]].tolist(), last[order].tolist(), strict=True)
     ]
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sensor.analysis.cards import NO_VM
+from sensor.analysis.cards import NO_VM, Seen
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
+from sensor.identity.vendors import hypervisor_of
 
 MOST_VMS = 100_000
 """VMs followed; of more, those that were heard least lately are forgotten, and counted."""
@@ -48,6 +49,7 @@ class LifeWatch:
         return [*self._heard(scene, learning), *self._missed(scene.end_ns)]
 
     def _heard(self, scene: Scene, learning: bool) -> Iterator[Finding]:
+        cards = {} if learning else {seen.vm: seen for seen in scene.cards}
         for vm, last_ns in senders(scene):
             tenant, name = scene.parties.tenants[vm], scene.parties.names[vm]
             life = self._lives.pop((tenant, name), None)
@@ -55,7 +57,7 @@ class LifeWatch:
                 self._make_room()
                 life = _Life(last_ns, last_ns)
                 if not learning:
-                    yield _said("vm_appeared", tenant, name, "sends its first packets", last_ns)
+                    yield _said("vm_appeared", tenant, name, _first_packets(cards.get(vm)), last_ns)
             elif life.silent:
                 away = (last_ns - life.last_ns) / 1e9
                 yield _said("vm_returned", tenant, name, f"sends again after {away:.0f} s at most", last_ns)
@@ -98,6 +100,14 @@ class LifeWatch:
         }
         self._since_ns = None if kept["since_ns"] is None else int(kept["since_ns"])
         self._lives = lives
+
+
+def _first_packets(seen: Seen | None) -> str:
+    """From which card, made by which hypervisor, and where."""
+    if seen is None:
+        return "sends its first packets"
+    made = hypervisor_of(seen.mac)
+    return f"sends its first packets, from {seen.mac}{f' ({made})' if made else ''} in {seen.place.text}"
 
 
 def _said(kind: str, tenant: str, name: str, detail: str, time_ns: int) -> Finding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from sensor.analysis.findings import Scene
@@ -10,6 +12,7 @@ from sensor.analysis.observer import Observer
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.flows import flow_object
+from sensor.identity.learned import Card, SwitchPort
 from sensor.identity.parties import Parties, resolve
 from sensor.identity.registry import Registry
 from sensor.identity.wire import Reader
@@ -40,13 +43,22 @@ class Reporter:
         tables = [
             vm_traffic(snapshot, parties, self.sensor),
             flow_top(snapshot, parties, self.sensor),
-            sensor_table(snapshot, self.sensor, self.interface, self._reader.unreadable - unreadable),
+            sensor_table(
+                snapshot,
+                self.sensor,
+                self.interface,
+                self._reader.unreadable - unreadable,
+                self._registry.learned.switches,
+            ),
         ]
         if self._observer:
             inventory = self._registry.inventory
             scene = Scene(
                 snapshot.start_ns, snapshot.end_ns, snapshot.records, parties, heard, inventory, snapshot.presence
             )
+            for seen in scene.cards:
+                card = Card(seen.domain.name, seen.mac)
+                self._registry.learned.see(card, seen.addresses, seen.place.vtep, seen.last_ns)
             tables += self._observer.observe(snapshot, scene, self.sensor)
         return Report(
             snapshot.start_ns,
@@ -75,15 +87,19 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
     return Table("flow_top", len(top), tags, fields)
 
 
-def sensor_table(snapshot: Snapshot, sensor: str, interface: str, unreadable: int = 0) -> Table:
+def sensor_table(
+    snapshot: Snapshot, sensor: str, interface: str, unreadable: int = 0,
+    switches: Mapping[SwitchPort, int] | None = None,
+) -> Table:  # fmt: skip
     """What the sensor itself did in the window; also when no packet came."""
     counters = snapshot.counters
-    values: dict[str, int | float | None] = {
+    values: dict[str, int | float | str | None] = {
         "received": counters.received,
         "dropped_kernel": counters.dropped_kernel,
         "dropped_nic": counters.dropped_nic,
         "ip_bytes": counters.ip_bytes,
         "notices_unreadable": unreadable,
+        **_fed_from(switches or {}),
         "flows": int(with_traffic(snapshot.records).sum()),
         "mirror_duplicate_ratio": (
             counters.fates["mirror_duplicate"] / counters.received if counters.received else None
@@ -115,6 +131,14 @@ def _trust(records: NumpyArray) -> dict[str, int | float | None]:
     }
 
 
-def _single(value: int | float | None, is_float: bool) -> Column:
+def _fed_from(switches: Mapping[SwitchPort, int]) -> dict[str, str | None]:
+    """The switch port that was heard last."""
+    last = max(switches, key=lambda place: switches[place], default=None)
+    return {"mirror_switch": last.switch if last else None, "mirror_port": last.port if last else None}
+
+
+def _single(value: int | float | str | None, is_float: bool) -> Column:
+    if isinstance(value, str):
+        return Column(np.array([value], object))
     valid = np.array([value is not None])
     return Column(np.array([value or 0], np.float64 if is_float else np.int64), valid)

@@ -44,6 +44,8 @@ class About:
     name: str | None = None
     addresses: dict[str, Span[str]] = field(default_factory=dict)
     """By address: since when and until when the card was heard to have it."""
+    used: dict[str, Span[str]] = field(default_factory=dict)
+    """Addresses that it has sent from, which may be those of others that it forwards for: they name nobody."""
     place: History[str] = field(default_factory=History)
     """The tunnel end (VTEP) that it is behind."""
 
@@ -78,6 +80,17 @@ class Learned:
                     self.binding(Card(domain.name, said.mac), said.ip, said.ts_ns)
                 self.version += about.name != said.name
                 about.name = said.name
+
+    def see(self, card: Card, addresses: Iterable[str], vtep: str | None, time_ns: int) -> None:
+        """The card has sent from these addresses, from behind this tunnel end."""
+        about = self.card(card, time_ns)
+        if vtep:
+            about.place.see(vtep, time_ns)
+        for ip in addresses:
+            if ip in about.used:
+                about.used[ip].to_ns = max(about.used[ip].to_ns, time_ns)
+            elif len(about.used) < MOST_ADDRESSES:
+                about.used[ip] = Span(ip, time_ns, time_ns)
 
     def card(self, card: Card, time_ns: int) -> About:
         """What is known of a card that was heard at this time."""
@@ -134,9 +147,11 @@ class Learned:
         return {
             "cards": [
                 [*card, about.first_ns, about.last_ns, about.name, about.place.to_json(),
-                 [[span.value, span.from_ns, span.to_ns] for span in about.addresses.values()]]
+                 *([[span.value, span.from_ns, span.to_ns] for span in spans.values()]
+                   for spans in (about.addresses, about.used))]
                 for card, about in self.cards.items()
             ],
+            "switches": [[*place, heard_ns] for place, heard_ns in self.switches.items()],
             "owners": [[*key, owners.to_json()] for key, owners in self.owners.items()],
         }  # fmt: skip
 
@@ -144,13 +159,16 @@ class Learned:
     def from_json(cls, kept: dict[str, Any]) -> Learned:
         """What ``to_json`` gave; ValueError, TypeError, KeyError or IndexError when it is something else."""
         learned = cls()
-        for domain, mac, first_ns, last_ns, name, place, addresses in kept["cards"][-MOST_CARDS:]:
+        for domain, mac, first_ns, last_ns, name, place, addresses, used in kept["cards"][-MOST_CARDS:]:
             about = About(int(first_ns), int(last_ns), None if name is None else str(name))
             about.place = History.of(_spans(place))
             about.addresses = {span.value: span for span in _spans(addresses[:MOST_ADDRESSES])}
+            about.used = {span.value: span for span in _spans(used[:MOST_ADDRESSES])}
             learned.cards[Card(str(domain), str(mac))] = about
         for domain, ip, owners in kept["owners"]:
             learned.owners[str(domain), str(ip)] = History.of(_spans(owners))
+        for switch, port, heard_ns in kept["switches"][:MOST_SWITCHES]:
+            learned.switches[SwitchPort(str(switch), str(port))] = int(heard_ns)
         return learned
 
 
