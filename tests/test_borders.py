@@ -159,7 +159,7 @@ def judged(policy: Policy, *rows: Any) -> list[int]:
     entries = [entries_from({"vm": vm, "tenant": tenant, "address": ip}, "row") for vm, tenant, ip, _ in lines]
     registry = Registry(PRIVATE_NETWORKS, Fixed(Inventory(tuple(entry for found in entries for entry in found))))
     records = np.concatenate(rows)
-    return judge(policy, records, resolve(records, registry)).rule.tolist()
+    return judge(policy, records, resolve(records, registry), every=True).rule.tolist()
 
 
 @pytest.fixture

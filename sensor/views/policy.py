@@ -38,7 +38,7 @@ class Tally:
 
     def look(self, scene: Scene) -> Iterable[Finding]:
         """Take a window in."""
-        judgement = judge(self.policy, scene.records, scene.parties)
+        judgement = judge(self.policy, scene.records, scene.parties, every=True)
         self.used.update(judgement.rule[judgement.rule >= 0].tolist())
         for talk in denied_talks(scene, judgement):
             key = (talk.client_tenant, talk.client, talk.server_tenant, talk.server, talk.protocol, talk.service)

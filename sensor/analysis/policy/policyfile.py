@@ -16,7 +16,7 @@ from sensor.services import PORTS_OF
 from sensor.textfiles import parse_toml, read_text, shown, unknown_key
 
 MOST_OCTETS = 16 * 2**20
-MOST_RULES = 10_000
+MOST_RULES = 1_000
 
 _DOMAIN = re.compile(r"default|vlan\d+(\.\d+)*|vni\d+")
 """Tenants that no inventory names are called by their domain."""

@@ -23,9 +23,9 @@ class Side:
     vm: str = ANY
     addresses: tuple[Network, ...] = ()
 
-    def fits(self, tenant: str, vm: str) -> bool:
-        """Whether a VM is meant, as far as names tell."""
-        return self.tenant in (ANY, tenant) and (self.vm == ANY or fnmatchcase(vm, self.vm))
+    def means(self, vm: str) -> bool:
+        """Whether a VM of the tenant is meant."""
+        return fnmatchcase(vm, self.vm)
 
 
 class Service(NamedTuple):
