@@ -242,8 +242,10 @@ def load_file(path: Path, command: str) -> dict[str, Any]:
 
 
 def _limits(given: object, path: Path | None) -> Mapping[str, float]:
-    """The thresholds of the detectors, those of the file instead of the defaults."""
-    from sensor.analysis.limits import limits_with  # here, because the detectors need numpy, which takes time to load
+    """The thresholds that the file gives; the rest are the detectors' defaults."""
+    if given == {}:
+        return {}
+    from sensor.analysis.limits import limits_with  # here, because the detectors take time to load
 
     if not isinstance(given, dict):
         raise UsageError(f"{path}: [{LIMITS_KEY}] is a table: a line for each limit, name = number")

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sensor.analysis.findings import Detector
+from sensor.analysis.limits import limits_with
 from sensor.analysis.observer import Observer
 from sensor.analysis.policy.detector import PolicyDetector
 from sensor.analysis.policy.policyfile import load_policy
 from sensor.analysis.policy.rules import Policy
+from sensor.analysis.report import Reporter
 from sensor.analysis.security.badnets import BadNetworkDetector, load_networks
 from sensor.config import Settings
 from sensor.identity.inventory import Inventory, InventorySource
@@ -29,13 +31,14 @@ log = logging.getLogger(__name__)
 class Mind:
     """Made from the settings. Raises what is wrong with an inventory, a policy or a list. ``more``: detectors."""
 
-    def __init__(self, settings: Settings, more: Sequence[Detector] = ()) -> None:
+    def __init__(self, settings: Settings, interface: str, more: Sequence[Detector] = ()) -> None:
         source = watched(settings.inventory)
-        self.observer = Observer(settings.limits, [*_listed(settings, source), *more])
+        self.observer = Observer(limits_with(settings.limits), [*_listed(settings, source), *more])
         self.is_kept = settings.memory is not None
         self._memory = Memory(settings.memory)
         self._saved_ns: int | None = None
         self.registry = Registry(settings.monitored, source, self._recall())
+        self.reporter = Reporter(settings.sensor_name, interface, self.registry, self.observer)
 
     def _recall(self) -> Learned:
         kept = self._memory.load()

@@ -8,18 +8,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sensor.analysis.findings import Detector
-from sensor.analysis.report import Reporter
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
-from sensor.mind import Mind
 from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
-from sensor.sinks.flowlines import FlowWriter
 from sensor.stopping import Stop
 from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, Worker
+
+if TYPE_CHECKING:
+    from sensor.analysis.findings import Detector
+    from sensor.mind import Mind
+    from sensor.sinks.flowlines import FlowWriter
 
 
 def table_options(settings: Settings) -> TableOptions:
@@ -91,6 +93,25 @@ def kept_where(settings: Settings) -> Iterator[str]:
         yield f"Flow records are in {settings.flows}"
 
 
+def _mind(settings: Settings, interface: str, detectors: Sequence[Detector], is_read: bool) -> Mind | None:
+    """What makes reports; None where nobody would see them, since it takes time to load."""
+    kinds = {kind for kind, _ in settings.sinks} - {"none"}
+    files = (settings.flows, settings.memory, settings.inventory, settings.policy, settings.bad_networks)
+    if not (kinds or detectors or is_read or any(files)):
+        return None
+    from sensor.mind import Mind
+
+    return Mind(settings, interface, detectors)
+
+
+def _flow_writer(settings: Settings, mind: Mind | None) -> FlowWriter | None:
+    if settings.flows is None or mind is None:
+        return None
+    from sensor.sinks.flowlines import FlowWriter
+
+    return FlowWriter(settings.flows, mind.registry)
+
+
 class Pipeline:
     """The Python half of the house: snapshot -> identity -> analysis -> sinks, and finished flows to their file.
 
@@ -107,11 +128,9 @@ class Pipeline:
         detectors: Sequence[Detector] = (),
     ) -> None:
         self.totals = Counters()
-        self._mind = Mind(settings, detectors)
-        self._reporter = Reporter(settings.sensor_name, interface, self._mind.registry, self._mind.observer)
+        self._mind = _mind(settings, interface, detectors, bool(sinks))
         self._sinks = [wrap(sink) for sink in (*make_sinks(settings), *sinks)]
-        self._flows = FlowWriter(settings.flows, self._mind.registry) if settings.flows else None
-        self._is_watched = bool(detectors)
+        self._flows = _flow_writer(settings, self._mind)
         self._failures: list[SensorError] = []
         self._stack = ExitStack()
 
@@ -149,9 +168,9 @@ class Pipeline:
             raise self._failures[0]
 
     def _take_window(self, snapshot: Snapshot) -> None:
-        if not self._sinks and self._flows is None and not self._mind.is_kept and not self._is_watched:
+        if self._mind is None:
             return
-        report = self._reporter.report(snapshot)
+        report = self._mind.reporter.report(snapshot)
         if self._mind.is_due(snapshot.end_ns):
             self._keep_in_mind()
         for sink in list(self._sinks):
@@ -171,7 +190,8 @@ class Pipeline:
 
     def _keep_in_mind(self) -> None:
         try:
-            self._mind.save()
+            if self._mind:
+                self._mind.save()
         except SensorError as failure:
             self._failures.append(failure)
 

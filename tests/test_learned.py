@@ -11,9 +11,9 @@ import pytest
 from sensor.errors import OutputError
 from sensor.identity import learned as module
 from sensor.identity.domains import Domain, domain_of
+from sensor.identity.heard import Heard
 from sensor.identity.history import MOST_SPANS, History
 from sensor.identity.learned import Card, Learned
-from sensor.identity.wire import Heard
 from sensor.memory import Memory
 
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"

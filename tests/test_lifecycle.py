@@ -14,10 +14,10 @@ from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.lifecycle import LifeWatch
 from sensor.analysis.movement import MovementWatch
 from sensor.config import PRIVATE_NETWORKS
+from sensor.identity.heard import Heard
 from sensor.identity.inventory import Entry, Inventory
 from sensor.identity.parties import resolve
 from sensor.identity.registry import Registry
-from sensor.identity.wire import Heard
 from sensor.native import NumpyArray
 from sensor.watch import Fixed
 from tests.records import SECOND, START, record

@@ -8,12 +8,12 @@ import numpy as np
 
 from sensor import native
 from sensor.config import PRIVATE_NETWORKS
+from sensor.identity.heard import Heard
 from sensor.identity.inventory import Inventory
 from sensor.identity.inventoryfile import load_inventory
 from sensor.identity.learned import Learned
 from sensor.identity.parties import SCOPES, resolve
 from sensor.identity.registry import Registry
-from sensor.identity.wire import Heard
 from sensor.watch import Fixed
 from tests.records import START, record
 

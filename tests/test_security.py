@@ -15,10 +15,10 @@ from sensor.analysis.security.bruteforce import BruteForceDetector
 from sensor.analysis.security.flood import MANY, FloodDetector
 from sensor.analysis.security.scan import ScanDetector
 from sensor.config import PRIVATE_NETWORKS
+from sensor.identity.heard import Heard
 from sensor.identity.inventory import Inventory
 from sensor.identity.parties import resolve
 from sensor.identity.registry import Registry
-from sensor.identity.wire import Heard
 from sensor.native import NumpyArray
 from sensor.protocols import ICMP, UDP
 from tests.records import SECOND, START, record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,13 +13,16 @@ from sensor.analysis.observer import Observer
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.flows import flow_object
+from sensor.identity.heard import Heard
 from sensor.identity.learned import Card, SwitchPort
 from sensor.identity.parties import Parties, resolve
 from sensor.identity.registry import Registry
-from sensor.identity.wire import Reader
 from sensor.metrics import FLOW_TOP, SENSOR
 from sensor.native import OVERFLOW, NumpyArray
 from sensor.window import Column, Report, Snapshot, Table
+
+if TYPE_CHECKING:
+    from sensor.identity.wire import Reader
 
 TOP_FLOWS = 10
 
@@ -31,12 +35,11 @@ class Reporter:
         self.interface = interface
         self._registry = registry
         self._observer = observer
-        self._reader = Reader()
+        self._reader: Reader | None = None
 
     def report(self, snapshot: Snapshot) -> Report:
         """All points of a window."""
-        unreadable = self._reader.unreadable
-        heard = self._reader.read(snapshot.notices) if snapshot.notices is not None else []
+        heard, unreadable = self._read(snapshot)
         self._registry.learned.hear(heard)
         self._registry.refresh()
         parties = resolve(snapshot.records, self._registry)
@@ -47,7 +50,7 @@ class Reporter:
                 snapshot,
                 self.sensor,
                 self.interface,
-                self._reader.unreadable - unreadable,
+                unreadable,
                 self._registry.learned.switches,
             ),
         ]
@@ -67,6 +70,17 @@ class Reporter:
             [table for table in tables if table.rows],
             snapshot.partial,
         )
+
+    def _read(self, snapshot: Snapshot) -> tuple[list[Heard], int]:
+        """What the window's packets said of names, and how many of them could not be read."""
+        if snapshot.notices is None or not len(snapshot.notices):
+            return [], 0
+        if self._reader is None:
+            from sensor.identity.wire import Reader  # here, because dpkt takes time to load
+
+            self._reader = Reader()
+        before = self._reader.unreadable
+        return self._reader.read(snapshot.notices), self._reader.unreadable - before
 
 
 def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_FLOWS) -> Table:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sensor.identity.domains import Domain, domain_of
+from sensor.identity.heard import Heard
 from sensor.identity.history import History, Span
-from sensor.identity.wire import Heard
 
 MOST_CARDS = 100_000
 MOST_ADDRESSES = 16

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from sensor import native
 from sensor.analysis.findings import Scene, Severity
 from sensor.identity.domains import domain_of
+from sensor.identity.heard import Heard
 from sensor.identity.parties import address, forwards, mac_text
 from sensor.identity.registry import EXTERNAL, MULTICAST, NOT_ONE_VM, UNSPECIFIED
-from sensor.identity.wire import Heard
 from sensor.native import NumpyArray
 from sensor.protocols import ICMP, ICMP6, TCP, UDP, protocol_name
 

@@ -18,9 +18,9 @@ import numpy as np
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
 from sensor.identity.domains import Domain, domain_of
+from sensor.identity.heard import Heard
 from sensor.identity.parties import address, mac_text
 from sensor.identity.registry import NOT_ONE_VM
-from sensor.identity.wire import Heard
 
 LIMITS = (
     Limit("spoof_memory", 60, "seconds", "A claim of an address is forgotten after so long."),
