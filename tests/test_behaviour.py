@@ -87,6 +87,7 @@ ATTACKS = {
     "host-sweep": ("host_sweep", ATTACKER, "tcp/445"),
     "syn-flood": ("syn_flood", "many sources", f"{WEB}:http"),
     "udp-flood": ("udp_flood", ATTACKER, WEB),
+    "icmp-flood": ("icmp_flood", ATTACKER, WEB),
     "brute-force": ("brute_force", ATTACKER, "10.2.0.14:ssh"),
 }
 
@@ -94,7 +95,9 @@ ATTACKS = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_one_event_that_names_who(attack: str) -> None:
     """The kind, who does it and to whom; opened once, and nothing else is said."""
-    told = events(f"behaviour/attack-{attack}.pcap", "--window", "1s" if attack == "udp-flood" else "10s")
+    told = events(
+        f"behaviour/attack-{attack}.pcap", "--window", "1s" if attack in ("udp-flood", "icmp-flood") else "10s"
+    )
     assert {(event["kind"], event["subject"], event["object"]) for event in told} == {ATTACKS[attack]}
     assert [event["state"] for event in told].count("open") == 1
 

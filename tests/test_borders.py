@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor import native
+from sensor.analysis.findings import Scene
+from sensor.analysis.limits import DEFAULTS
 from sensor.analysis.policy.judge import NO_RULE, judge
 from sensor.analysis.policy.policyfile import load_policy
 from sensor.analysis.policy.rules import Policy
 from sensor.analysis.security.badnets import BadNetworks, load_networks
+from sensor.analysis.security.spoof import SpoofDetector
 from sensor.config import PRIVATE_NETWORKS
 from sensor.errors import InputError, UsageError
+from sensor.identity.heard import Heard
 from sensor.identity.inventory import Inventory
 from sensor.identity.inventoryfile import entries_from
 from sensor.identity.parties import resolve
@@ -29,7 +34,7 @@ from sensor.protocols import ICMP, UDP
 from sensor.watch import Fixed
 from tests.command import INPUT, USAGE, complaint, vmsensor
 from tests.needs import PCAPS
-from tests.records import record
+from tests.records import SECOND, START, record
 
 BEHAVIOUR = PCAPS / "behaviour"
 LIFE = {"vm_appeared", "vm_silent", "vm_returned", "vm_terminated", "edge_new", "edge_vanished"}
@@ -123,6 +128,78 @@ def test_an_address_that_two_vms_have() -> None:
     told = events(BEHAVIOUR / "attack-duplicate-address.pcap")
     assert opened(told) == {("duplicate_address", "warning", "02:00:0a:02:00:16", "10.2.0.20")}
     assert "02:00:0a:02:00:15" in told[0]["detail"]
+
+
+def claims(*said: tuple[float, str, str, str]) -> list[Heard]:
+    """Claims of an address: seconds, whether somebody has just asked for it, the card's last octet, the address."""
+    heard = []
+    for at, kind, card, ip in said:
+        time_ns, mac = START + round(at * SECOND), f"02:00:00:00:00:{card}"
+        if kind == "asked":
+            heard.append(Heard(time_ns - 1000, "request", "02:00:00:00:00:99", target=ip))
+        heard.append(Heard(time_ns, "binding", mac, ip=ip, gratuitous=kind == "unasked", reply=kind == "asked"))
+    return heard
+
+
+def listed(**values: str) -> Inventory:
+    """An inventory of one VM."""
+    return Inventory(tuple(entries_from({"tenant": "t", **values}, "row")))
+
+
+def spoofs(*windows: list[Heard], inventory: Inventory | None = None) -> set[tuple[str, str, str]]:
+    """What is found of claims alone, in windows of ten seconds."""
+    detector, found = SpoofDetector(DEFAULTS), []
+    nothing = np.zeros(0, native.RECORD)
+    for number, heard in enumerate(windows):
+        start = START + number * 10 * SECOND
+        parties = resolve(nothing, Registry(PRIVATE_NETWORKS))
+        found += detector.look(Scene(start, start + 10 * SECOND, nothing, parties, heard, inventory or Inventory()))
+    return {(finding.kind, finding.subject, finding.object) for finding in found}
+
+
+def test_forged_neighbour_advertisements() -> None:
+    """Unasked ones, again and again, while the rightful card still answers; named by its own address."""
+    target, own = "fe80::1", "fe80::66"
+    heard = claims(
+        (0, "asked", "01", target), (1, "asked", "66", own), (2, "unasked", "66", target), (3, "unasked", "66", target),
+        (4, "unasked", "66", target), (5, "asked", "01", target), (6, "unasked", "66", target),
+    )  # fmt: skip
+    assert spoofs(heard) == {("nd_spoof", own, target)}
+
+
+def test_an_address_that_is_taken_over_once_is_no_forgery() -> None:
+    """By claims alone: a failover, and the failing back, within and across windows."""
+    address = "10.0.0.9"
+    over = claims(*((at, "unasked", "02", address) for at in (2, 2.1, 2.2, 2.3)))
+    back = claims(*((at, "unasked", "01", address) for at in (14, 14.1, 14.2)))
+    first = claims((0, "asked", "01", address))
+    assert spoofs([*first, *over], back) == set()
+    assert spoofs([*first, *over], back, claims((22, "unasked", "02", address))) != set()
+
+
+def test_the_inventory_knows_whose_address_it_is() -> None:
+    """The forger was heard first, and asks no more than once: it is named all the same."""
+    address = "10.0.0.9"
+    known = Inventory(
+        tuple(entries_from({"vm": "db", "tenant": "t", "address": address, "mac": "02:00:00:00:00:01"}, "x"))
+    )
+    heard = claims((0, "asked", "66", address), (1, "asked", "01", address), (5, "asked", "66", address),
+                   (6, "asked", "01", address))  # fmt: skip
+    assert spoofs(heard, inventory=known) == {("arp_spoof", "02:00:00:00:00:66", address)}
+    assert spoofs(heard) == {("duplicate_address", "02:00:00:00:00:01", address)}
+
+
+def test_shared_cards_and_routers_may_share() -> None:
+    """VRRP's card, and one that the inventory calls a router."""
+    address, shared = "10.0.0.9", "00:00:5e:00:01:07"
+    flips = [(at, "unasked", "01" if at % 2 else "02", address) for at in range(10)]
+    assert spoofs(claims(*flips)) != set()
+    masters = [replace(one, mac=shared) if one.mac.endswith("02") else one for one in claims(*flips)]
+    assert spoofs(masters) == set()
+    router = Inventory(
+        tuple(entries_from({"vm": "gw", "tenant": "t", "mac": "02:00:00:00:00:02", "role": "router"}, "x"))
+    )
+    assert spoofs(claims(*flips), inventory=router) == set()
 
 
 def test_a_flood_of_cards_is_bounded_and_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from ..clock import EPOCH, MICROSECOND, MILLISECOND, SECOND
-from ..conversation import Dialogue, Exchange, Outcome, converse
+from ..conversation import Dialogue, Exchange, Outcome, converse, echo
 from ..endpoint import Host
 from ..files import Frame, pcap
 from ..headers import ACK, RST, SYN, TCP, UDP, addresses, ip, tcp, udp
@@ -174,6 +174,15 @@ def udp_flood() -> bytes:
         for i in range(12_000)
     ]  # fmt: skip
     return pcap(merged(flood, _everyday()), snaplen=46)
+
+
+@capture("behaviour/attack-icmp-flood.pcap")
+def icmp_flood() -> bytes:
+    """4,500 echo requests in three seconds, of which the VM answers hardly any."""
+    times = [EPOCH + SECOND + i * 2 * SECOND // 3000 for i in range(4500)]
+    asked = [(at, on_wire(echo(ATTACKER, WEB, False, 9, i))) for i, at in enumerate(times)]
+    answers = [(at + 90 * MICROSECOND, on_wire(echo(WEB, ATTACKER, True, 9, i))) for i, at in enumerate(times[::50])]
+    return pcap(merged(asked, answers, _everyday()), snaplen=50)
 
 
 # ---- clean twins
