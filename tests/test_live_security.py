@@ -151,3 +151,22 @@ def test_ten_minutes_of_ordinary_traffic(lab: Lab, tmp_path: Path, capsys: pytes
         windows = sum(point["measurement"] == "sensor" for point in watched.points)
         print(f"\nordinary traffic: {len(watched.alarms())} false alarms in {windows} windows of 2 s")
     assert watched.alarms() == []
+
+
+def test_arp_spoofing_names_the_forger(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A VM tells another, unasked, that it has the address of a third, which goes on talking."""
+    attacker, victim, other = lab.vm("attacker"), lab.vm("victim"), lab.vm("other")
+    talker = victim.popen([sys.executable, "-m", "tests.chatter", "talk", other.ipv4, "9", "3"])
+    try:
+        watched = Watched(lab, tmp_path).run(
+            (victim, [sys.executable, "-c", f"import socket; socket.socket().connect_ex(('{attacker.ipv4}', 9))"]),
+            (attacker, [sys.executable, "-m", "tests.forger", victim.ipv4, other.mac, "7"]),
+        )
+    finally:
+        talker.terminate()
+        talker.communicate(timeout=10)
+        other.run(["ip", "neigh", "flush", "dev", "eth0"])
+    events = watched.events("arp_spoof")
+    say(capsys, "forged ARP", events)
+    assert {(event["subject"], event["object"]) for event in events} == {(attacker.ipv4, victim.ipv4)}
+    assert victim.mac in events[0]["detail"]
