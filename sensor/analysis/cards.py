@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sensor import native
-from sensor.identity.domains import Domain, domain_of
-from sensor.identity.parties import OTHER, address, forwards, mac_text
+from sensor.identity.domains import Domain
+from sensor.identity.parties import OTHER, address, end_text, forwards
 from sensor.identity.registry import EXTERNAL, MULTICAST, UNSPECIFIED
 from sensor.native import NumpyArray
 
@@ -61,11 +61,7 @@ def cards_of(scene: Scene) -> list[Seen]:
         vm = int(parties.vm_of[end])
         if not single[end] or parties.names[vm] in NO_VM:
             continue
-        endpoint = endpoints[end]
-        mac = mac_text(endpoint["mac"].tolist())
-        vni = int(endpoint["vni"]) if endpoint["vni"] >= 0 else None
-        domain = domain_of(endpoint["vlan"][: endpoint["tags"]].tolist(), vni)
-        ip = address(endpoint["ip"], int(endpoint["version"]))
+        domain, ip, mac = end_text(endpoints[end])
         before = seen[mac, vm].addresses if (mac, vm) in seen else ()
         more = () if ip.startswith("fe80:") or ip in before else (ip,)
         seen[mac, vm] = Seen(mac, vm, domain, Place(domain.name, vtep), (*before, *more), rtt.get(vm), last_ns)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sensor import native
 from sensor.config import Network
+from sensor.identity.domains import Domain, domain_of
 from sensor.identity.registry import EXTERNAL as EXTERNAL
 from sensor.identity.registry import MULTICAST, UNSPECIFIED, Asked, Registry, Who
+from sensor.keys import mix
 from sensor.native import NumpyArray
 
 OTHER = "other"
@@ -26,9 +28,6 @@ ROUTER_ADDRESSES = 8
 ENDPOINT = np.dtype(
     [("ip", "u1", (16,)), ("version", "u1"), ("tags", "u1"), ("vlan", "u2", (4,)), ("vni", "i8"), ("mac", "u1", (6,))]
 )
-
-_ODD = np.array([secrets.randbits(64) | 1 for _ in range(5)], np.uint64)
-"""Multipliers of the hash that endpoints are grouped by: random, so that nobody can make two of them meet."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,7 @@ def _hash(records: NumpyArray, side: str) -> npt.NDArray[np.uint64]:
     ip = np.ascontiguousarray(records[f"{side}_ip"]).view(np.uint64).reshape(-1, 2)
     vlan = np.ascontiguousarray(records["vlan"]).view(np.uint64).reshape(-1)
     vni = np.where(records["flags"] & native.HAS_VNI, records["vni"].astype(np.uint64) + 1, 0).astype(np.uint64)
-    hashed = np.zeros(len(records), np.uint64)
-    for odd, word in zip(_ODD, (ip[:, 0], ip[:, 1], mac.view(np.uint64).reshape(-1), vlan, vni), strict=True):
-        hashed = (hashed ^ word) * odd
-        hashed ^= hashed >> np.uint64(29)
-    return hashed
+    return mix(ip[:, 0], ip[:, 1], mac.view(np.uint64).reshape(-1), vlan, vni)
 
 
 # ---- their names
@@ -170,6 +165,30 @@ def inside(ip: NumpyArray, versions: NumpyArray, networks: Iterable[Network]) ->
         wanted = np.frombuffer(network.network_address.packed, np.uint8)
         found |= ((ip[:, :octets] & mask) == wanted).all(axis=1) & (versions == network.version)
     return found
+
+
+class End(NamedTuple):
+    """An endpoint in words."""
+
+    domain: Domain
+    ip: str
+    mac: str
+
+
+def end_text(endpoint: Any) -> End:
+    """The domain, address and MAC address of one row of ``endpoints``."""
+    vni = int(endpoint["vni"])
+    domain = domain_of(endpoint["vlan"][: endpoint["tags"]].tolist(), None if vni < 0 else vni)
+    return End(domain, address(endpoint["ip"], int(endpoint["version"])), mac_text(endpoint["mac"].tolist()))
+
+
+def having(endpoints: NumpyArray, ips: Collection[str]) -> list[int]:
+    """Which of the endpoints have one of these addresses, in any domain."""
+    packed = [ipaddress.ip_address(ip).packed.ljust(16, b"\0") for ip in ips]
+    wanted = np.frombuffer(b"".join(packed), np.uint64).reshape(-1, 2)
+    found = np.ascontiguousarray(endpoints["ip"]).view(np.uint64).reshape(-1, 2)
+    result: list[int] = np.flatnonzero(np.isin(mix(found[:, 0], found[:, 1]), mix(wanted[:, 0], wanted[:, 1]))).tolist()
+    return result
 
 
 def address(octets: NumpyArray, version: int) -> str:

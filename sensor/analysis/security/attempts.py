@@ -8,26 +8,24 @@ that way can be seen at all: of a mirror that shows one direction, nothing is sa
 
 from __future__ import annotations
 
-import ipaddress
-import secrets
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sensor import native
 from sensor.analysis.findings import Scene, Severity
+from sensor.analysis.security.ledger import Index, Ledger
 from sensor.identity.domains import domain_of
 from sensor.identity.heard import Heard
-from sensor.identity.parties import address, forwards, mac_text
+from sensor.identity.parties import address, end_text, forwards, having
 from sensor.identity.registry import EXTERNAL, MULTICAST, NOT_ONE_VM, UNSPECIFIED
+from sensor.keys import Keys, key_of, mix
 from sensor.native import NumpyArray
 from sensor.protocols import ICMP, ICMP6, TCP, UDP, protocol_name
 
-Keys = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
-Index = npt.NDArray[np.intp]
 
 MOST_HELD = 100_000
 """Attempts held for the next window. Of more, the rest is not judged, and counted."""
@@ -62,24 +60,7 @@ ATTEMPT = np.dtype(
 
 WAY = np.dtype([("key", "u8"), ("last_ns", "i8")])
 
-_ODD = np.array([secrets.randbits(64) | 1 for _ in range(4)], np.uint64)
-"""Multipliers of the hashes of keys: random, so that nobody can make two of them meet."""
-
 # ---- keys
-
-
-def mix(*words: npt.NDArray[Any]) -> Keys:
-    """One key of several numbers."""
-    mixed = np.zeros(len(words[0]), np.uint64)
-    for odd, word in zip(_ODD, words, strict=False):
-        mixed = (mixed ^ word.astype(np.uint64)) * odd
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
-
-
-def key_of(*words: object) -> int:
-    """The key of names."""
-    return hash(words) & 0xFFFFFFFFFFFFFFFF
 
 
 class Ends(NamedTuple):
@@ -127,53 +108,6 @@ def severity_from(tenant: str) -> Severity:
 def tenant_between(source: str, target: str) -> str:
     """Whom an event concerns: the tenant whose VM attacks; of an attack from outside, the one that is attacked."""
     return target if source == EXTERNAL else source
-
-
-# ---- rows that are remembered
-
-
-class Ledger:
-    """Rows that live across windows, by key; at most so many: of more, those of the oldest ``last_ns`` are dropped.
-
-    The dtype has at least ``key`` (u8) and ``last_ns`` (i8); rows are in the order of their keys.
-    """
-
-    def __init__(self, dtype: np.dtype[Any], most: int) -> None:
-        self.rows: NumpyArray = np.zeros(0, dtype)
-        self.forgotten = 0
-        self._most = most
-
-    def place(self, keys: Keys) -> tuple[Index, Mask]:
-        """Where these keys, different and ascending, are or would be, and whether they are there."""
-        at = np.searchsorted(self.rows["key"], keys)
-        there = at < len(self.rows)
-        there[there] = self.rows["key"][at[there]] == keys[there]
-        return at, there
-
-    def at(self, keys: Keys) -> tuple[Index, Mask]:
-        """The rows of these keys, different and ascending, new ones made where there were none, and which are new."""
-        at, there = self.place(keys)
-        new = ~there
-        if new.any():
-            rows = np.zeros(int(new.sum()), self.rows.dtype)
-            rows["key"] = keys[new]
-            self.rows = np.insert(self.rows, at[new], rows)
-            at = at + np.cumsum(new) - new
-        return at, new
-
-    def keep(self, wanted: Mask) -> None:
-        """Only these rows."""
-        if not wanted.all():
-            self.rows = self.rows[wanted]
-
-    def bound(self) -> None:
-        """Drop the oldest rows, if there are too many."""
-        too_many = len(self.rows) - self._most
-        if too_many > 0:
-            wanted = np.ones(len(self.rows), bool)
-            wanted[np.argpartition(self.rows["last_ns"], too_many)[:too_many]] = False
-            self.rows = self.rows[wanted]
-            self.forgotten += too_many
 
 
 # ---- attempts
@@ -461,22 +395,10 @@ def _there(scene: Scene, targets: set[str]) -> tuple[set[_Host], set[_Host]]:
             if said.reply:
                 replied.add(host)
     endpoints = scene.parties.endpoints
-    packed = np.array([_packed(target) for target in sorted(targets)], "V16")
-    words = packed.view(np.uint64).reshape(-1, 2)
-    ends = np.ascontiguousarray(endpoints["ip"]).view(np.uint64).reshape(-1, 2)
-    for i in np.flatnonzero(np.isin(mix(ends[:, 0], ends[:, 1]), mix(words[:, 0], words[:, 1]))).tolist():
-        end = endpoints[i]
-        present.add((_domain_name(end), address(end["ip"], int(end["version"]))))
+    for i in having(endpoints, targets):
+        end = end_text(endpoints[i])
+        present.add((end.domain.name, end.ip))
     return replied, present
-
-
-def _packed(target: str) -> bytes:
-    return ipaddress.ip_address(target).packed.ljust(16, b"\0")
-
-
-def _domain_name(end: Any) -> str:
-    vni = int(end["vni"])
-    return domain_of(end["vlan"][: end["tags"]].tolist(), None if vni < 0 else vni).name
 
 
 def _askers(scene: Scene, decided: dict[_Question, Heard]) -> dict[tuple[str, str], tuple[str, str] | None]:
@@ -491,7 +413,8 @@ def _askers(scene: Scene, decided: dict[_Question, Heard]) -> dict[tuple[str, st
     ours = np.isin((octets << np.arange(40, -8, -8)).sum(axis=1), numbers)
     single = ~forwards(endpoints)
     for i in np.flatnonzero(ours).tolist():
-        key, vm = (_domain_name(endpoints[i]), mac_text(endpoints[i]["mac"].tolist())), int(parties.vm_of[i])
+        end, vm = end_text(endpoints[i]), int(parties.vm_of[i])
+        key = (end.domain.name, end.mac)
         if key not in askers or askers[key] is None:
             continue
         if not single[i]:

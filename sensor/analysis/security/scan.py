@@ -18,13 +18,12 @@ from sensor.analysis.limit import Limit
 from sensor.analysis.security.attempts import (
     Attempts,
     AttemptWatch,
-    Index,
-    Ledger,
-    mix,
     service_label,
     severity_from,
     tenant_between,
 )
+from sensor.analysis.security.ledger import Index, Ledger
+from sensor.keys import mix
 from sensor.native import NumpyArray
 
 LIMITS = (

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
 from sensor.identity.domains import Domain, domain_of
 from sensor.identity.heard import Heard
-from sensor.identity.parties import address, mac_text
+from sensor.identity.parties import end_text, having
 from sensor.identity.registry import NOT_ONE_VM
 
 LIMITS = (
@@ -33,6 +32,9 @@ MOST_ADDRESSES = 100_000
 
 MOST_CLAIMANTS = 4
 """Cards remembered of one address."""
+
+MOST_FLOWS = 10_000
+"""Flows of contested addresses that are looked at in a window: one of them is enough."""
 
 PROXY_ADDRESSES = 16
 """A card that answers for more addresses than this is a proxy (RFC 1027), no duplicate."""
@@ -137,15 +139,11 @@ class SpoofDetector:
                 if (contest := contested.get((seen.domain.name, ip))) and seen.mac in contest.claims:
                     self._heard(contest, seen.mac, scene.start_ns)
         parties, records = scene.parties, scene.records
-        wanted = np.array([ip_address(ip).packed.ljust(16, b"\0") for _, ip in contested], "V16")
-        ends = np.flatnonzero(np.isin(np.ascontiguousarray(parties.endpoints["ip"]).view("V16").reshape(-1), wanted))
+        ends = having(parties.endpoints, {ip for _, ip in contested})
         sent = np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0
-        for row in np.flatnonzero(np.isin(parties.end_of, ends) & sent).tolist():
-            end = parties.endpoints[parties.end_of[row]]
-            vni = int(end["vni"]) if end["vni"] >= 0 else None
-            domain = domain_of(end["vlan"][: end["tags"]].tolist(), vni)
-            contest = contested.get((domain.name, address(end["ip"], int(end["version"]))))
-            mac = mac_text(end["mac"].tolist())
+        for row in np.flatnonzero(np.isin(parties.end_of, ends) & sent)[:MOST_FLOWS].tolist():
+            domain, ip, mac = end_text(parties.endpoints[parties.end_of[row]])
+            contest = contested.get((domain.name, ip))
             if contest and mac in contest.claims:
                 self._heard(contest, mac, int(records["start_ns"][row % len(records)]))
 
