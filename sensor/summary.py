@@ -225,7 +225,8 @@ def console_for_people() -> Console:
 
     terminal = standard_output().isatty()
     width = shutil.get_terminal_size().columns if terminal else WIDE
-    return Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False)
+    # No emoji: the address fd00:100::1 is none.
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, highlight=False, emoji=False)
 
 
 def print_summary(summary: Summary, where: Iterable[str] = (), most: int = 15) -> None:

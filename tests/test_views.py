@@ -295,6 +295,11 @@ def test_vms_by_what_they_say_of_themselves() -> None:
     assert (sensor["mirror_switch"], sensor["mirror_port"]) in {(place["switch"], place["port"]) for place in switch}
 
 
+def test_an_address_is_no_emoji() -> None:
+    """Two colons around a number are part of an IPv6 address, also where a terminal library sees a picture."""
+    assert "fd00:100::1" in said("vms", PCAPS / "vxlan.pcap")
+
+
 def test_what_a_store_remembers(store: Path, tmp_path: Path) -> None:
     """Of a store without a memory that is said; damaged memories are too."""
     assert "has no memory.json" in complaint(vmsensor("vms", store), INPUT)

@@ -67,7 +67,7 @@ def _tree(graph: Graph, vms: list[VM] | None) -> str:
         if not graph.edges:
             console.print("No dependency: nobody's request was answered, or the store has none.")
         for vm in vms if vms is not None else graph.roots():
-            console.print(_of(graph, vm, lines, both=vms is not None), soft_wrap=True)
+            console.print(_of(graph, vm, lines, both=vms is not None))
         hidden = graph.dropped + max(-lines.left, 0)
         if hidden:
             console.print(f"[dim]{hidden:,} more are not shown; --format json has what a tree leaves out.[/dim]")

@@ -49,9 +49,9 @@ def _text(found: Explanation) -> str:
             for step in found.paths:
                 _grow(tree, step)
             if found.paths:
-                console.print(tree, soft_wrap=True)
+                console.print(tree)
             for line in _conclusion(found):
-                console.print(line, soft_wrap=True)
+                console.print(line)
     return text.get()
 
 

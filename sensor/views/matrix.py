@@ -116,11 +116,13 @@ def _table(sums: PairSums, matrix: Matrix, metric: str, of: int) -> str:
     console = console_for_people()
     title = f"{metric}: {METRICS[metric][1]}, over {sums.seconds:,.0f} s"
     table = RichTable(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("from \\ to", no_wrap=True)
-    for name in matrix.names:
-        table.add_column(escape(label(name)), justify="right", overflow="fold")
-    for name, row in zip(matrix.names, matrix.cells.tolist(), strict=True):
-        table.add_row(escape(label(name)), *(_cell(metric, cell) for cell in row))
+    # Names are long and columns are narrow: a number stands for each.
+    table.add_column("from", no_wrap=True)
+    table.add_column("to", justify="right", no_wrap=True)
+    for number in range(1, len(matrix.names) + 1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for number, (name, row) in enumerate(zip(matrix.names, matrix.cells.tolist(), strict=True), 1):
+        table.add_row(escape(label(name)), str(number), *(_cell(metric, cell) for cell in row))
     with console.capture() as text:
         console.print(table)
         if of > len(matrix.names):

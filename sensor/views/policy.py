@@ -98,7 +98,7 @@ def _table(tally: Tally, talks: list[Talk]) -> str:
                 table.add_row(*map(escape, _cells(talk)))
             console.print(table)
         for line in _beneath(tally, talks):
-            console.print(escape(line), soft_wrap=True)
+            console.print(escape(line))
     return text.get()
 
 

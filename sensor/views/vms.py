@@ -126,7 +126,7 @@ def _table(known: list[Known], learned: Learned) -> str:
     console = console_for_people()
     table = RichTable(header_style="bold", box=None, pad_edge=False)
     for name in ("vm", "tenant", "mac", "hypervisor", "address", "host", "last heard"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("mac", "last heard"))
     for one in known:
         table.add_row(*map(escape, _cells(one)))
     with console.capture() as text:
@@ -136,7 +136,7 @@ def _table(known: list[Known], learned: Learned) -> str:
         else:
             console.print("No network card was heard.")
         for place in learned.switches:
-            console.print(escape(f"The mirror is fed from {place.switch}, port {place.port}."), soft_wrap=True)
+            console.print(escape(f"The mirror is fed from {place.switch}, port {place.port}."))
     return text.get()
 
 
@@ -147,5 +147,5 @@ def _cells(one: Known) -> list[str]:
     return [
         one.vm or "-", one.tenant, one.card.mac, hypervisor_of(one.card.mac) or "-",
         f"{addresses[0]}{more}" if addresses else "-", host.value if host else "-",
-        time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.about.last_ns / 1e9)),
+        time.strftime("%m-%d %H:%M:%S", time.gmtime(one.about.last_ns / 1e9)),
     ]  # fmt: skip
