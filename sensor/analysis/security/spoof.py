@@ -170,7 +170,9 @@ class SpoofDetector:
                 continue
             first = claims[owner]
             listed = _listed(scene, domain, key[1])
-            if listed and owner not in listed and mac in listed:
+            if {owner, mac} <= listed:
+                continue  # a bond, which answers with one of its cards or another
+            if owner not in listed and mac in listed:
                 owner, mac, first, claim = mac, owner, claim, first
             forged = bool(listed) and owner in listed and mac not in listed
             forged |= claim.unasked >= self._claims and claim.unasked >= self._claims * max(first.unasked, 1)
