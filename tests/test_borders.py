@@ -190,12 +190,18 @@ def test_the_inventory_knows_whose_address_it_is() -> None:
 
 
 def test_shared_cards_and_routers_may_share() -> None:
-    """VRRP's card, and one that the inventory calls a router."""
+    """VRRP's card, the cards of a bond by the inventory, and one that it calls a router."""
     address, shared = "10.0.0.9", "00:00:5e:00:01:07"
     flips = [(at, "unasked", "01" if at % 2 else "02", address) for at in range(10)]
     assert spoofs(claims(*flips)) != set()
     masters = [replace(one, mac=shared) if one.mac.endswith("02") else one for one in claims(*flips)]
     assert spoofs(masters) == set()
+    cards = [
+        entries_from({"vm": "b", "tenant": "t", "address": address, "mac": f"02:00:00:00:00:{card}"}, "row")
+        for card in ("01", "02")
+    ]
+    bond = Inventory(tuple(entry for entries in cards for entry in entries))
+    assert spoofs(claims(*flips), inventory=bond) == set()
     router = Inventory(
         tuple(entries_from({"vm": "gw", "tenant": "t", "mac": "02:00:00:00:00:02", "role": "router"}, "x"))
     )
