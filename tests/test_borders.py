@@ -21,7 +21,7 @@ from sensor.analysis.limits import DEFAULTS
 from sensor.analysis.policy.judge import NO_RULE, judge
 from sensor.analysis.policy.policyfile import load_policy
 from sensor.analysis.policy.rules import Policy
-from sensor.analysis.security.badnets import BadNetworks, load_networks
+from sensor.analysis.security.badnets import BadNetworkDetector, BadNetworks, load_networks
 from sensor.analysis.security.spoof import SpoofDetector
 from sensor.config import PRIVATE_NETWORKS
 from sensor.errors import InputError, UsageError
@@ -359,6 +359,22 @@ def test_lookup_finds_what_a_walk_through_the_list_finds(listed: list[Any], aske
         holding = [n for n in listed if n.version == address.version and address in n]
         assert (index >= 0) == bool(holding)
         assert index < 0 or bad.listed[index][0] in holding
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "answers", "severity"),
+    [("10.0.0.1", "198.51.100.1", 0, "critical"), ("198.51.100.1", "10.0.0.1", 3, "warning"),
+     ("198.51.100.1", "10.0.0.1", 0, "info"), ("10.0.0.1", "203.0.113.1", 3, None)],
+)  # fmt: skip
+def test_who_calls_a_bad_network_matters_most(client: str, server: str, answers: int, severity: str | None) -> None:
+    """A VM that calls there, one that answers, one that is merely tried; others are no matter."""
+    rows = record(client, server, c2s_packets=3, s2c_packets=answers)
+    parties = resolve(rows, Registry(PRIVATE_NETWORKS))
+    detector = BadNetworkDetector(Fixed(BadNetworks(((ip_network("198.51.100.0/24"), "feed"),))))
+    found = list(detector.look(Scene(START, START + 10 * SECOND, rows, parties, [], Inventory())))
+    assert [(one.subject, one.object, one.severity) for one in found] == (
+        [("10.0.0.1", "198.51.100.0/24", severity)] if severity else []
+    )
 
 
 def test_a_list_as_feeds_give_it_out(tmp_path: Path) -> None:

@@ -176,8 +176,8 @@ def test_names_cannot_break_out_of_dot_or_mermaid(tmp_path: Path) -> None:
     assert '"a#34;#93;; x -#62; y #91;label=#92;#34;"' in mermaid
 
 
-def dependency(window: int, *edges: tuple[str, str, float | None], failed: int = 0) -> Report:
-    """A window with edges of 50 responses of so many us, of which every connection takes 100 us to open."""
+def dependency(window: int, *edges: tuple[str, str, float | None], failed: int = 0, way_us: float = 100.0) -> Report:
+    """A window with edges of 50 responses of so many us, of which every connection takes so long to open."""
     count = len(edges)
     tags = {
         "client_vm": [edge[0] for edge in edges], "server_vm": [edge[1] for edge in edges],
@@ -188,7 +188,7 @@ def dependency(window: int, *edges: tuple[str, str, float | None], failed: int =
     fields = {
         "connections": Column(np.full(count, 10 - failed)), "failed": Column(np.full(count, failed)),
         "response_count": Column(np.full(count, 50)), "response_p95_us": Column(times),
-        "handshake_us": Column(np.full(count, 100.0)),
+        "handshake_us": Column(np.full(count, way_us)),
     }  # fmt: skip
     start = window * 10 * SECOND
     return Report(start, start + 10 * SECOND, start, [Table("dependency", count, tags, fields)])
@@ -244,6 +244,14 @@ def test_an_event_names_the_edges_above() -> None:
     events = [p["fields"] for p in points if p["measurement"] == "event" and p["tags"]["kind"] == "edge_slow"]
     (database,) = (e["detail"] for e in events if e["subject"] == APP and e["state"] == "open")
     assert database.endswith(f"; slow with it, above: {WEB} -> {APP} http-alt")
+
+
+def test_a_slow_network_is_told_from_a_slow_server() -> None:
+    """By the time that connections take to open: it grows with the way, not with what the server does."""
+    usual = [dependency(i, ("a", "b", 5000)) for i in range(4)]
+    ways = {way_us: explain(graph_of(*usual, *(dependency(i, ("a", "b", 60_000), way_us=way_us) for i in range(4, 7))),
+                            VM("t", "a")).paths[0].trouble.is_network for way_us in (100, 55_000)}  # fmt: skip
+    assert ways == {100: False, 55_000: True}
 
 
 def test_nothing_slow_is_said() -> None:

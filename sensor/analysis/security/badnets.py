@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor import native
-from sensor.analysis.findings import Finding, Scene
-from sensor.analysis.security.attempts import severity_from
+from sensor.analysis.findings import Finding, Scene, Severity
 from sensor.config import Network
 from sensor.errors import UsageError
 from sensor.identity.parties import NORTH_SOUTH, address
@@ -128,8 +127,8 @@ def _finding(
     octets = int(records["c2s_bytes"].astype(np.int64).sum() + records["s2c_bytes"].astype(np.int64).sum())
     what = f"{example} calls {parties.names[vm]}" if called else f"{parties.names[vm]} calls {example}"
     why = f" ({said})" if said else ""
-    # Everybody is called from bad networks now and then; what matters is a VM that calls there, or answers.
-    severity = severity_from(parties.tenants[vm]) if not called or answered else "info"
+    # Everybody is called from bad networks now and then; what matters is a VM that calls there.
+    severity: Severity = "critical" if not called else "warning" if answered else "info"
     return Finding(
         "bad_network", severity, parties.tenants[vm], parties.names[vm], str(network),
         f"{what}, listed as {network}{why}: {len(rows):,} flows, {answered:,} answered, {octets:,} octets",
