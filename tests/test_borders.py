@@ -167,6 +167,24 @@ def test_forged_neighbour_advertisements() -> None:
     assert spoofs(heard) == {("nd_spoof", own, target)}
 
 
+def test_a_long_forgery_is_one_to_its_end() -> None:
+    """The rightful card says nothing of itself after the beginning; its traffic shows that it is still there."""
+    address, detector = "10.0.0.9", SpoofDetector(DEFAULTS)
+    found = []
+    for number in range(20):
+        at = number * 10
+        start = START + at * SECOND
+        rows = record(address, "10.0.0.8", client_mac=[2, 0, 0, 0, 0, 1], c2s_packets=5, s2c_packets=5, start_ns=START,
+                      end_ns=start + SECOND)  # fmt: skip
+        heard = claims(*((at + second, "unasked", "66", address) for second in (3, 6, 9)))
+        heard = [*claims((0, "asked", "01", address)), *heard] if number == 0 else heard
+        parties = resolve(rows, Registry(PRIVATE_NETWORKS))
+        found.append([
+            one.kind for one in detector.look(Scene(start, start + 10 * SECOND, rows, parties, heard, Inventory()))
+        ])  # fmt: skip
+    assert found[1:] == [["arp_spoof"]] * 19
+
+
 def test_an_address_that_is_taken_over_once_is_no_forgery() -> None:
     """By claims alone: a failover, and the failing back, within and across windows."""
     address = "10.0.0.9"

@@ -22,7 +22,7 @@ from sensor.identity.parties import end_text, having
 from sensor.identity.registry import NOT_ONE_VM
 
 LIMITS = (
-    Limit("spoof_memory", 60, "seconds", "A claim of an address is forgotten after so long."),
+    Limit("spoof_memory", 60, "seconds", "A card that was not heard with an address for so long has it no more."),
     Limit("spoof_grace", 2, "seconds", "A card that is heard so long after another one's claim has not given way."),
     Limit("spoof_claims", 3, "count", "So many claims that nobody asked for are forged; fewer, a duplicate address."),
 )
@@ -55,6 +55,8 @@ class _Claim:
 
     first_ns: int
     last_ns: int
+    heard_ns: int
+    """When the card was last heard with the address, by a claim or by traffic."""
     claims: int = 0
     unasked: int = 0
     after_ns: int | None = None
@@ -80,7 +82,6 @@ class SpoofDetector:
         self._grace_ns = int(limits["spoof_grace"] * 1e9)
         self._claims = int(limits["spoof_claims"])
         self._contests: dict[Key, _Contest] = {}
-        self._has: dict[str, set[str]] = {}
 
     def look(self, scene: Scene) -> Iterator[Finding]:
         """The addresses that are contested in this window."""
@@ -110,7 +111,7 @@ class SpoofDetector:
             if len(contest.claims) >= MOST_CLAIMANTS:
                 self.forgotten += 1
                 return
-            claim = contest.claims[said.mac] = _Claim(said.ts_ns, said.ts_ns)
+            claim = contest.claims[said.mac] = _Claim(said.ts_ns, said.ts_ns, said.ts_ns)
         claim.claims += 1
         claim.last_ns = max(claim.last_ns, said.ts_ns)
         asked = said.reply and not said.gratuitous and said.ts_ns - contest.asked_ns <= ASKED_NS
@@ -122,6 +123,7 @@ class SpoofDetector:
     def _heard(self, contest: _Contest, mac: str, time_ns: int) -> None:
         """A card was heard with the address: those that have claimed it after the card did have not replaced it."""
         own = contest.claims[mac].first_ns
+        contest.claims[mac].heard_ns = max(contest.claims[mac].heard_ns, time_ns)
         for other, claim in contest.claims.items():
             later = other != mac and claim.first_ns >= own and time_ns - claim.first_ns >= self._grace_ns
             if later and claim.after_ns is None:
@@ -150,7 +152,7 @@ class SpoofDetector:
     def _forget(self, now_ns: int) -> None:
         for key in list(self._contests):
             contest = self._contests[key]
-            for mac in [mac for mac, claim in contest.claims.items() if abs(now_ns - claim.last_ns) > self._memory_ns]:
+            for mac in [mac for mac, one in contest.claims.items() if abs(now_ns - one.heard_ns) > self._memory_ns]:
                 # The only one that claims an address keeps it: whoever comes later has taken it over.
                 if len(contest.claims) > 1:
                     del contest.claims[mac]
