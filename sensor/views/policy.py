@@ -21,7 +21,7 @@ from sensor.summary import console_for_people, scaled
 
 FORMATS = ("table", "json")
 MOST_TALKS = 100_000
-"""Talks kept apart; the flows of further ones are counted."""
+"""Talks kept apart; further ones are counted."""
 
 MOST_SHOWN = 50
 
@@ -34,13 +34,15 @@ class Tally:
         self.talks: dict[tuple[str, ...], Talk] = {}
         self.used: Counter[int] = Counter()
         self.unlisted = 0
-        """Flows of talks beyond ``MOST_TALKS``."""
+        """Talks of a window beyond ``MOST_TALKS``."""
 
     def look(self, scene: Scene) -> Iterable[Finding]:
         """Take a window in."""
         judgement = judge(self.policy, scene.records, scene.parties, every=True)
         self.used.update(judgement.rule[judgement.rule >= 0].tolist())
-        for talk in denied_talks(scene, judgement):
+        talks, left = denied_talks(scene, judgement, MOST_TALKS)
+        self.unlisted += left
+        for talk in talks:
             key = (talk.client_tenant, talk.client, talk.server_tenant, talk.server, talk.protocol, talk.service)
             before = self.talks.get(key)
             if before is not None:
@@ -48,7 +50,7 @@ class Tally:
             elif len(self.talks) < MOST_TALKS:
                 self.talks[key] = replace(talk, flows=talk.begun)
             else:
-                self.unlisted += talk.begun
+                self.unlisted += 1
         return ()
 
 
@@ -116,7 +118,7 @@ def _beneath(tally: Tally, talks: list[Talk]) -> Iterator[str]:
     if len(talks) > MOST_SHOWN:
         yield f"{len(talks) - MOST_SHOWN:,} more; --format json has all."
     if tally.unlisted:
-        yield f"{tally.unlisted:,} more flows are not allowed, of further clients and servers."
+        yield f"{tally.unlisted:,} more talks are not allowed, of further clients and servers."
     if not talks:
         yield "Everything is allowed."
     for number, rule in enumerate(tally.policy.rules):

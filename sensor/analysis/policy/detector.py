@@ -57,29 +57,33 @@ class PolicyDetector:
 
     def look(self, scene: Scene) -> Iterator[Finding]:
         """What this window shows."""
-        talks = denied_talks(scene, judge(self._source.current(), scene.records, scene.parties))
-        self.withheld += max(len(talks) - MOST_SAID, 0)
-        for talk in talks[:MOST_SAID]:
+        talks, left = denied_talks(scene, judge(self._source.current(), scene.records, scene.parties), MOST_SAID)
+        self.withheld += left
+        for talk in talks:
             yield _finding(talk)
 
 
-def denied_talks(scene: Scene, judgement: Judgement) -> list[Talk]:
-    """What a policy does not allow, those with most octets first."""
+def denied_talks(scene: Scene, judgement: Judgement, most: int) -> tuple[list[Talk], int]:
+    """What a policy does not allow, those with most octets first, and how many more there are."""
     records, parties = scene.records, scene.parties
     traffic = records["c2s_packets"].astype(np.int64) + records["s2c_packets"] > 0
     rows = np.flatnonzero(judgement.denied & traffic)
     if not len(rows):
-        return []
+        return [], 0
     services, service = services_of(records[rows])
-    ends = np.stack([parties.client[rows], parties.server[rows], service], axis=1)
-    groups, of_row = np.unique(ends, axis=0, return_inverse=True)
-    order = np.argsort(of_row.reshape(-1), kind="stable")
-    parts = np.split(rows[order], np.searchsorted(of_row.reshape(-1)[order], np.arange(1, len(groups))))
+    key = (parties.client[rows] * len(parties.names) + parties.server[rows]) * len(services) + service
+    _, first, of_row = np.unique(key, return_index=True, return_inverse=True)
+    of_row = of_row.reshape(-1)
+    octets = np.bincount(of_row, records["c2s_bytes"][rows] + records["s2c_bytes"][rows])
+    order = np.argsort(of_row, kind="stable")
+    parts = np.split(rows[order], np.searchsorted(of_row[order], np.arange(1, len(first))))
+    heaviest = np.argsort(-octets, kind="stable")[:most].tolist()
     talks = [
-        _talk(scene, client, server, services[kind], mine)
-        for (client, server, kind), mine in zip(groups.tolist(), parts, strict=True)
-    ]
-    return sorted(talks, key=lambda talk: -talk.octets)
+        _talk(scene, int(parties.client[parts[i][0]]), int(parties.server[parts[i][0]]), services[service[first[i]]],
+              parts[i])
+        for i in heaviest
+    ]  # fmt: skip
+    return talks, len(first) - len(talks)
 
 
 def _talk(scene: Scene, client: int, server: int, service: tuple[str, str], rows: npt.NDArray[np.intp]) -> Talk:
