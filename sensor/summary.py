@@ -238,7 +238,7 @@ def summary_text(summary: Summary, console: Console, most: int = 15) -> str:
     """The top pairs as a table that fits the console."""
     with console.capture() as text:
         if not len(summary):
-            windows = _count(summary.windows, "window")
+            windows = count(summary.windows, "window")
             console.print(f"No VM traffic in {windows}; {summary.received:,} packets received.")
         else:
             console.print(_table(summary, most, console.width >= WIDE))
@@ -246,7 +246,7 @@ def summary_text(summary: Summary, console: Console, most: int = 15) -> str:
         if summary.alarms():
             console.print(_events(summary))
             hidden = summary.events - len(summary.alarms())
-            console.print(f"[dim]{_count(hidden, 'more event')} in the store. Times are UTC.[/dim]")
+            console.print(f"[dim]{count(hidden, 'more event')} in the store. Times are UTC.[/dim]")
     return text.get()
 
 
@@ -254,7 +254,7 @@ def _table(summary: Summary, most: int, wide: bool) -> RichTable:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    title = f"Top VM pairs over {summary.seconds:,.0f} s, {_count(summary.windows, 'window')}"
+    title = f"Top VM pairs over {summary.seconds:,.0f} s, {count(summary.windows, 'window')}"
     table = RichTable(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     headings = [heading for heading in HEADINGS if wide or heading.essential]
     for heading in headings:
@@ -320,5 +320,6 @@ def scaled(value: float, unit: str) -> str:
     return f"{value:.3g} T{unit}" if abs(value) < 999.5 else f"{value:,.0f} T{unit}"
 
 
-def _count(number: int, thing: str) -> str:
+def count(number: int, thing: str) -> str:
+    """A number of things, in words."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")

@@ -138,7 +138,7 @@ def test_a_tree_of_three_tiers() -> None:
     """From whom nobody needs, down."""
     lines = [" ".join(line.replace("default/", "").split()) for line in said("dependencies", SLOW).splitlines()]
     assert lines[0] == WEB
-    assert lines[1].startswith(f"├── {APP} http-alt 1 connections, answers in ")
+    assert lines[1].startswith(f"├── {APP} http-alt 1 connection, answers in ")
     assert lines[2].startswith(f"│ └── {DB} postgresql")
     assert lines[3].startswith(f"└── {LOGIN} 8081")
 
@@ -328,7 +328,7 @@ def test_policy_check_lists_what_is_not_allowed(tmp_path: Path) -> None:
     options = ("policy", "check", policy, BORDERS, "--inventory", inventory)
     done = vmsensor(*options, "--format", "json")
     told = json.loads(done.stdout)
-    assert complaint(done, 9).startswith(f"{policy}: 2 talks are not allowed")
+    assert complaint(done, 9).startswith(f"{policy}: 2 talks not allowed")
     assert {(t["client"], t["server"], t["service"], t["flows"], t["answered"]) for t in told["denied"]} == {
         ("web", "shop", "http", 3, True), ("shop", "db", "icmp", 1, False)
     }  # fmt: skip

@@ -15,7 +15,7 @@ from sensor.errors import InputError
 from sensor.output import write
 from sensor.readback import each_report
 from sensor.stopping import Stop
-from sensor.summary import console_for_people, latency, scaled
+from sensor.summary import console_for_people, count, latency, scaled
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -105,7 +105,7 @@ def _grow(graph: Graph, tree: Tree, vm: VM, way: tuple[VM, ...], lines: _Lines, 
 
 def _said(edge: Edge) -> str:
     """What matters of an edge, in a few words."""
-    parts = [f"{edge.connections:,} connections"]
+    parts = [count(edge.connections, "connection")]
     if edge.failed:
         parts.append(f"{edge.failed:,} failed")
     if edge.response_us is not None:

@@ -17,7 +17,7 @@ from sensor.mind import watched, watched_policy
 from sensor.output import write
 from sensor.runner import read_files
 from sensor.stopping import Stop
-from sensor.summary import console_for_people, scaled
+from sensor.summary import console_for_people, count, scaled
 
 FORMATS = ("table", "json")
 MOST_TALKS = 100_000
@@ -70,7 +70,7 @@ def check(files: list[str], settings: Settings, form: str, stop: Stop) -> None:
     talks = sorted(tally.talks.values(), key=lambda talk: -talk.octets)
     write(_json(tally, talks) if form == "json" else _table(tally, talks))
     if talks:
-        raise PolicyBroken(f"{settings.policy}: {len(talks):,} talks are not allowed; they are listed above")
+        raise PolicyBroken(f"{settings.policy}: {count(len(talks), 'talk')} not allowed, listed above")
 
 
 def _json(tally: Tally, talks: list[Talk]) -> str:
