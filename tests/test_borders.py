@@ -167,8 +167,9 @@ def test_forged_neighbour_advertisements() -> None:
     assert spoofs(heard) == {("nd_spoof", own, target)}
 
 
-def test_a_long_forgery_is_one_to_its_end() -> None:
-    """The rightful card says nothing of itself after the beginning; its traffic shows that it is still there."""
+@pytest.mark.parametrize("introduced", [True, False])
+def test_a_long_forgery_is_one_to_its_end(introduced: bool) -> None:
+    """The rightful card says nothing of itself after the beginning, or ever; its traffic shows that it is there."""
     address, detector = "10.0.0.9", SpoofDetector(DEFAULTS)
     found = []
     for number in range(20):
@@ -177,7 +178,7 @@ def test_a_long_forgery_is_one_to_its_end() -> None:
         rows = record(address, "10.0.0.8", client_mac=[2, 0, 0, 0, 0, 1], c2s_packets=5, s2c_packets=5, start_ns=START,
                       end_ns=start + SECOND)  # fmt: skip
         heard = claims(*((at + second, "unasked", "66", address) for second in (3, 6, 9)))
-        heard = [*claims((0, "asked", "01", address)), *heard] if number == 0 else heard
+        heard = [*claims((0, "asked", "01", address)), *heard] if introduced and number == 0 else heard
         parties = resolve(rows, Registry(PRIVATE_NETWORKS))
         found.append([
             one.kind for one in detector.look(Scene(start, start + 10 * SECOND, rows, parties, heard, Inventory()))

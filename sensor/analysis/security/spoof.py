@@ -51,7 +51,7 @@ Key = tuple[str, str]
 
 @dataclass
 class _Claim:
-    """What one card has said of one address."""
+    """What one card has said of one address; one that has only sent from it has said nothing."""
 
     first_ns: int
     last_ns: int
@@ -62,7 +62,7 @@ class _Claim:
     after_ns: int | None = None
     """When the one that had it before was heard again, after this card's first claim."""
     again: int = 0
-    """Claims since then."""
+    """How often it was heard since then."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class SpoofDetector:
             elif said.kind == "binding" and said.ip and not said.mac.startswith(_SHARED):
                 self._claim((domain.name, said.ip), said)
                 touched[domain.name, said.ip] = domain
-        if any(len(contest.claims) > 1 for contest in self._contests.values()):
+        if self._contests:
             self._traffic(scene)
         for key, domain in touched.items():
             yield from self._judge(key, domain, scene)
@@ -116,38 +116,49 @@ class SpoofDetector:
         claim.last_ns = max(claim.last_ns, said.ts_ns)
         asked = said.reply and not said.gratuitous and said.ts_ns - contest.asked_ns <= ASKED_NS
         claim.unasked += (said.gratuitous or said.reply) and not asked
-        if claim.after_ns is not None and said.ts_ns > claim.after_ns:
-            claim.again += 1
         self._heard(contest, said.mac, said.ts_ns)
 
     def _heard(self, contest: _Contest, mac: str, time_ns: int) -> None:
-        """A card was heard with the address: those that have claimed it after the card did have not replaced it."""
-        own = contest.claims[mac].first_ns
-        contest.claims[mac].heard_ns = max(contest.claims[mac].heard_ns, time_ns)
+        """A card was heard with the address: those that came to have it after the card did have not replaced it."""
+        own = contest.claims[mac]
+        own.heard_ns = max(own.heard_ns, time_ns)
+        own.again += own.after_ns is not None and time_ns > own.after_ns
         for other, claim in contest.claims.items():
-            later = other != mac and claim.first_ns >= own and time_ns - claim.first_ns >= self._grace_ns
+            later = other != mac and claim.first_ns >= own.first_ns and time_ns - claim.first_ns >= self._grace_ns
             if later and claim.after_ns is None:
                 claim.after_ns = time_ns
-                claim.again += claim.last_ns > time_ns
+                claim.again += claim.heard_ns > time_ns
 
     def _traffic(self, scene: Scene) -> None:
-        """Packets from a contested address show which card still uses it.
+        """Packets from a claimed address show which card uses it, whether that card has claimed it or not.
 
-        In a window that begins after the claim any packet does; in the window of the claim, a flow that began after it.
+        In a window that begins after a claim any packet does; in the window of the claim, a flow that began after it.
         """
-        contested = {key: contest for key, contest in self._contests.items() if len(contest.claims) > 1}
+        contested = set()
         for seen in scene.cards:
             for ip in seen.addresses:
-                if (contest := contested.get((seen.domain.name, ip))) and seen.mac in contest.claims:
-                    self._heard(contest, seen.mac, scene.start_ns)
+                contest = self._contests.get((seen.domain.name, ip))
+                if contest and (len(contest.claims) > 1 or seen.mac not in contest.claims):
+                    contested.add(ip)
+                    if seen.mac in contest.claims:
+                        self._heard(contest, seen.mac, scene.start_ns)
         parties, records = scene.parties, scene.records
-        ends = having(parties.endpoints, {ip for _, ip in contested})
+        ends = having(parties.endpoints, contested)
         sent = np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0
+        single = {(seen.domain, seen.mac) for seen in scene.cards}
         for row in np.flatnonzero(np.isin(parties.end_of, ends) & sent)[:MOST_FLOWS].tolist():
             domain, ip, mac = end_text(parties.endpoints[parties.end_of[row]])
-            contest = contested.get((domain.name, ip))
-            if contest and mac in contest.claims:
-                self._heard(contest, mac, int(records["start_ns"][row % len(records)]))
+            contest = self._contests.get((domain.name, ip))
+            if contest and (domain, mac) in single:
+                self._used(contest, mac, int(records["start_ns"][row % len(records)]))
+
+    def _used(self, contest: _Contest, mac: str, time_ns: int) -> None:
+        """A card has sent from the address, in a flow that began at this time."""
+        if mac not in contest.claims:
+            if len(contest.claims) >= MOST_CLAIMANTS:
+                return
+            contest.claims[mac] = _Claim(time_ns, time_ns, time_ns)
+        self._heard(contest, mac, time_ns)
 
     def _forget(self, now_ns: int) -> None:
         for key in list(self._contests):
@@ -164,23 +175,28 @@ class SpoofDetector:
 
     def _judge(self, key: Key, domain: Domain, scene: Scene) -> Iterator[Finding]:
         claims = self._contests[key].claims
-        for mac, claim in list(claims.items()):
-            owner = next(iter(claims))
-            if mac == owner or not claim.again or claim.last_ns < scene.start_ns:
-                continue
-            if _is_router(scene, domain, owner) or _is_router(scene, domain, mac):
-                continue
-            first = claims[owner]
-            listed = _listed(scene, domain, key[1])
-            if {owner, mac} <= listed:
-                continue  # a bond, which answers with one of its cards or another
-            if owner not in listed and mac in listed:
-                owner, mac, first, claim = mac, owner, claim, first
-            forged = bool(listed) and owner in listed and mac not in listed
-            forged |= claim.unasked >= self._claims and claim.unasked >= self._claims * max(first.unasked, 1)
-            if not forged and self._is_proxy(mac, owner):
-                continue
-            yield self._finding(key, domain, scene, owner, mac, forged)
+        first, *others = sorted(claims, key=lambda mac: claims[mac].first_ns)
+        listed = _listed(scene, domain, key[1])
+        for mac in others:
+            pair = (first, mac)
+            if not claims[mac].again or any(_is_router(scene, domain, one) for one in pair) or {*pair} <= listed:
+                continue  # replaced; or a router; or a bond, which answers with one of its cards or another
+            forger = self._forger(claims, pair, listed)
+            if forger and claims[forger].last_ns >= scene.start_ns:
+                owner = mac if forger == first else first
+                yield self._finding(key, domain, scene, owner, forger, True)
+            elif not forger and all(claims[one].claims for one in pair) and not self._is_proxy(*pair):
+                yield self._finding(key, domain, scene, first, mac, False)
+
+    def _forger(self, claims: Mapping[str, _Claim], pair: tuple[str, str], listed: set[str]) -> str | None:
+        """Which of two cards forges: the one that the inventory does not know, or that claims what nobody asks for."""
+        for one, other in (pair, pair[::-1]):
+            if other in listed and claims[one].claims:
+                return one
+        for one, other in (pair, pair[::-1]):
+            if claims[one].unasked >= self._claims * max(claims[other].unasked, 1):
+                return one
+        return None
 
     def _is_proxy(self, *macs: str) -> bool:
         """Whether one of the cards answers for many addresses."""
