@@ -154,17 +154,20 @@ def test_ten_minutes_of_ordinary_traffic(lab: Lab, tmp_path: Path, capsys: pytes
 
 
 def test_arp_spoofing_names_the_forger(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A VM tells another, unasked, that it has the address of a third, which goes on talking."""
+    """A VM tells another, unasked, that it has the address of a third, which goes on talking to others."""
     attacker, victim, other = lab.vm("attacker"), lab.vm("victim"), lab.vm("other")
-    talker = victim.popen([sys.executable, "-m", "tests.chatter", "talk", other.ipv4, "9", "3"])
+    chatter = [sys.executable, "-m", "tests.chatter"]
+    server = attacker.popen([*chatter, "serve", attacker.ipv4, "20"])
+    time.sleep(0.5)
+    talker = victim.popen([*chatter, "talk", attacker.ipv4, "12", "3"])
     try:
         watched = Watched(lab, tmp_path).run(
-            (victim, [sys.executable, "-c", f"import socket; socket.socket().connect_ex(('{attacker.ipv4}', 9))"]),
-            (attacker, [sys.executable, "-m", "tests.forger", victim.ipv4, other.mac, "7"]),
+            (attacker, [sys.executable, "-m", "tests.forger", victim.ipv4, other.mac, "9"])
         )
     finally:
-        talker.terminate()
-        talker.communicate(timeout=10)
+        for process in (talker, server):
+            process.terminate()
+            process.communicate(timeout=10)
         other.run(["ip", "neigh", "flush", "dev", "eth0"])
     events = watched.events("arp_spoof")
     say(capsys, "forged ARP", events)

@@ -63,6 +63,8 @@ class _Claim:
     """When the one that had it before was heard again, after this card's first claim."""
     again: int = 0
     """How often it was heard since then."""
+    subject: str | None = None
+    """What the card is called in findings: the same as long as it goes on, or one event would become two."""
 
 
 @dataclass
@@ -82,6 +84,8 @@ class SpoofDetector:
         self._grace_ns = int(limits["spoof_grace"] * 1e9)
         self._claims = int(limits["spoof_claims"])
         self._contests: dict[Key, _Contest] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        """VMs by domain and card, as they were last seen."""
 
     def look(self, scene: Scene) -> Iterator[Finding]:
         """The addresses that are contested in this window."""
@@ -95,8 +99,7 @@ class SpoofDetector:
             elif said.kind == "binding" and said.ip and not said.mac.startswith(_SHARED):
                 self._claim((domain.name, said.ip), said)
                 touched[domain.name, said.ip] = domain
-        if self._contests:
-            self._traffic(scene)
+        self._traffic(scene)
         for key, domain in touched.items():
             yield from self._judge(key, domain, scene)
         self._forget(scene.end_ns)
@@ -136,6 +139,8 @@ class SpoofDetector:
         """
         contested = set()
         for seen in scene.cards:
+            if seen.addresses:  # none but link-local ones name nobody
+                self._names[seen.domain.name, seen.mac] = scene.parties.names[seen.vm]
             for ip in seen.addresses:
                 contest = self._contests.get((seen.domain.name, ip))
                 if contest and (len(contest.claims) > 1 or seen.mac not in contest.claims):
@@ -167,9 +172,10 @@ class SpoofDetector:
                 # The only one that claims an address keeps it: whoever comes later has taken it over.
                 if len(contest.claims) > 1:
                     del contest.claims[mac]
-        while len(self._contests) > MOST_ADDRESSES:
-            del self._contests[next(iter(self._contests))]
-            self.forgotten += 1
+        for held in (self._contests, self._names):
+            while len(held) > MOST_ADDRESSES:
+                del held[next(iter(held))]
+                self.forgotten += 1
 
     # ---- what is said
 
@@ -214,18 +220,16 @@ class SpoofDetector:
             return Finding("duplicate_address", "warning", tenant, mac, ip, detail, {"claims": claim.claims})
         kind = "nd_spoof" if ":" in ip else "arp_spoof"
         detail = f"{mac} forges {ip}, which {owner} still uses: {said}"
-        return Finding(kind, "critical", tenant, self._name(scene, domain, mac), ip, detail, {"claims": claim.claims})
+        claim.subject = claim.subject or self._name(scene, domain, mac)
+        return Finding(kind, "critical", tenant, claim.subject, ip, detail, {"claims": claim.claims})
 
     def _name(self, scene: Scene, domain: Domain, mac: str) -> str:
         """A card's VM; else an address that nobody else claims; else the card itself."""
         known = scene.inventory.mac_match(domain.vlan, domain.vni, mac)
         if known:
             return known.vm
-        names = [seen.vm for seen in scene.cards if seen.mac == mac and seen.domain.name == domain.name]
-        if names:
-            return scene.parties.names[names[0]]
         own = (key[1] for key, one in self._contests.items() if key[0] == domain.name and list(one.claims) == [mac])
-        return next(own, mac)
+        return self._names.get((domain.name, mac)) or next(own, mac)
 
 
 def _is_router(scene: Scene, domain: Domain, mac: str) -> bool:
