@@ -37,7 +37,7 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 """What a matrix can show: unit and meaning."""
 
-_SUMS = ("bytes", "packets", "sent", "lost", "rtt_count")
+_SUMS = ("bytes", "sent", "lost", "rtt_count")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class PairSums:
         sent = of("data_packets") + of("upstream_losses")
         lost = np.maximum(of("retransmissions") - of("spurious"), 0) + of("upstream_losses")
         tcp = present(table.fields["retransmissions"])[keep] if "retransmissions" in table.fields else zero > 0
-        parts = (of("bytes"), of("packets"), np.where(tcp, sent, 0), np.where(tcp, lost, 0), of("rtt_count"))
+        parts = (of("bytes"), np.where(tcp, sent, 0), np.where(tcp, lost, 0), of("rtt_count"))
         np.add.at(self._sums, rows, np.stack(parts, axis=1).astype(np.int64))
         np.add.at(self._rtt_us, rows, (of("rtt_min_us") + of("queueing_us")) * of("rtt_count"))
         measured = present(table.fields["rtt_min_us"])[keep] if "rtt_min_us" in table.fields else zero > 0

@@ -217,4 +217,3 @@ def edge_object(edge: Edge) -> dict[str, object]:
 _FORMATS: dict[str, Callable[[Graph, list[VM] | None], str]] = {
     "tree": _tree, "dot": _dot, "mermaid": _mermaid, "json": _json
 }  # fmt: skip
-FORMATS = tuple(_FORMATS)

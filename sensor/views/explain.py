@@ -20,8 +20,6 @@ from sensor.views.dependencies import edge_object, named
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-FORMATS = ("text", "json")
-
 
 def print_explanation(name: str, source: Path, settings: Settings, form: str, stop: Stop) -> None:
     """Print what slowed a VM down, of each VM of that name."""

@@ -18,8 +18,6 @@ from sensor.stopping import Stop
 from sensor.summary import console_for_people, latency, scaled
 from sensor.window import Report
 
-FORMATS = ("table", "csv", "json")
-SPANS = ("all", "window")
 MOST_IN_TABLE = 8
 """Ends in a table, if not asked otherwise: what fits a terminal."""
 

@@ -19,7 +19,6 @@ from sensor.runner import read_files
 from sensor.stopping import Stop
 from sensor.summary import console_for_people, count, scaled
 
-FORMATS = ("table", "json")
 MOST_TALKS = 100_000
 """Talks kept apart; further ones are counted."""
 

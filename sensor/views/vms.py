@@ -24,7 +24,6 @@ from sensor.runner import read_files
 from sensor.stopping import Stop
 from sensor.summary import console_for_people
 
-FORMATS = ("table", "json")
 MEMORY = "memory.json"
 """Where a store keeps what was learned."""
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sensor import native
 from sensor.analysis.findings import Finding, Scene, Severity
-from sensor.analysis.groups import services_of
+from sensor.analysis.groups import services_of, with_traffic
 from sensor.analysis.policy.judge import Judgement, judge
 from sensor.analysis.policy.rules import Policy
 from sensor.analysis.security.attempts import tenant_between
@@ -66,8 +66,7 @@ class PolicyDetector:
 def denied_talks(scene: Scene, judgement: Judgement, most: int) -> tuple[list[Talk], int]:
     """What a policy does not allow, those with most octets first, and how many more there are."""
     records, parties = scene.records, scene.parties
-    traffic = records["c2s_packets"].astype(np.int64) + records["s2c_packets"] > 0
-    rows = np.flatnonzero(judgement.denied & traffic)
+    rows = np.flatnonzero(judgement.denied & with_traffic(records))
     if not len(rows):
         return [], 0
     services, service = services_of(records[rows])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sensor import native
 from sensor.analysis.findings import Finding, Scene, Severity
+from sensor.analysis.groups import with_traffic
 from sensor.config import Network
 from sensor.errors import UsageError
 from sensor.identity.parties import NORTH_SOUTH, address
@@ -60,9 +61,8 @@ class BadNetworks:
 
 
 def _holds(one: Network, other: Network) -> bool:
-    return one.version == other.version and int(one.network_address) <= int(other.network_address) <= int(
-        one.broadcast_address
-    )
+    first, last = int(one.network_address), int(one.broadcast_address)
+    return one.version == other.version and first <= int(other.network_address) <= last
 
 
 def _key(one: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
@@ -102,8 +102,7 @@ class BadNetworkDetector:
         records, parties = scene.records, scene.parties
         if not bad.listed:
             return
-        traffic = records["c2s_packets"].astype(np.int64) + records["s2c_packets"] > 0
-        rows = np.flatnonzero((parties.scope == NORTH_SOUTH) & traffic)
+        rows = np.flatnonzero((parties.scope == NORTH_SOUTH) & with_traffic(records))
         names = np.array([name == EXTERNAL for name in parties.names], bool)
         calls = names[parties.server[rows]]
         ip = np.where(calls[:, None], records["server_ip"][rows], records["client_ip"][rows])
