@@ -50,9 +50,10 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 	@$(BIN)/mypy
 	@$(CC) $(WARNINGS) -Werror -fsyntax-only -Inative $(NATIVE) $(wildcard tests/c/*.c)
 
-bench: $(VENV)/installed ## packets per second and memory, beside a bare libpcap loop over the same file
+bench: $(VENV)/installed ## packets per second and memory, a large window in Python, lines of protocol per second
 	@$(BIN)/python -m tests.bench
 	@$(BIN)/python -m tests.bench.enrich
+	@$(BIN)/python -m tests.bench.encode
 
 causes: $(VENV)/installed ## what tshark and the sensor say of each TCP flow of all captures, and why they differ
 	@$(BIN)/python -m tests.oracles.causes

@@ -250,6 +250,39 @@ typedef struct {
     uint64_t resident;              /* allocated by the table now */
 } vms_memory_t;
 
+/* Columns of a table that becomes line protocol. Nothing in it is owned. Behind every text, the measurement's too, so
+   many octets more can be read. */
+enum { VMS_TEXT_SLACK = 24 };
+
+enum vms_column_kind {
+    VMS_COLUMN_CELLS,               /* whole cells, ",key=value": row i is cell codes[i], which may be empty */
+    VMS_COLUMN_SIGNED,              /* int64_t */
+    VMS_COLUMN_UNSIGNED,            /* uint64_t */
+    VMS_COLUMN_DOUBLES,             /* double; what is not finite is null */
+    VMS_COLUMN_BOOLEANS             /* uint8_t */
+};
+
+typedef struct {
+    uint32_t kind;                  /* enum vms_column_kind */
+    uint32_t cells;                 /* CELLS: how many */
+    const char *text;               /* CELLS: all of them, one after the other; else ",key=" */
+    const uint64_t *ends;           /* CELLS: where each ends in the text */
+    const uint32_t *codes;          /* CELLS */
+    const void *values;             /* else */
+    uint64_t head_size;             /* else: of ",key=" */
+    const uint8_t *valid;           /* 0: null in this row; NULL: never null */
+} vms_column_t;
+
+typedef struct {
+    const char *measurement;
+    uint64_t measurement_size;
+    const vms_column_t *columns;    /* first `tags` tags, then fields */
+    uint32_t tags;
+    uint32_t count;
+    const int64_t *times;           /* one a row, ns since the epoch */
+    uint64_t rows;
+} vms_lines_t;
+
 typedef struct vms_table vms_table_t;
 
 /* NULL when there is not enough memory for the index, or max_flows is 0 or above VMS_FLOWS_MOST. */
@@ -298,3 +331,7 @@ void vms_get_memory(const vms_table_t *table, vms_memory_t *memory);
 /* Bucket b holds durations in [low(b), low(b + 1)): 16 buckets to the octave, so the middle of a bucket is at most
    1/32 (3.2 %) from any value in it. */
 uint64_t vms_bucket_low_ns(uint32_t bucket);
+
+/* Writes rows as lines, from `first` on, as many as surely fit; a row without any field gives none. Returns the first
+   row not written, which is `first` when there is no room even for that. */
+uint64_t vms_encode_lines(const vms_lines_t *lines, uint64_t first, char *out, uint64_t size, uint64_t *written);

@@ -113,7 +113,6 @@ VM_TRAFFIC: tuple[Metric, ...] = (
     Metric("rtt_p99_us", "us", "99th percentile of the same.", "quantile", "samples"),
     Metric("path_rtt_us", "us", "rtt_p50_us of both directions, added: the whole path.", "quantile", "samples"),
     Metric("queueing_us", "us", "Mean RTT minus rtt_min_us: the waiting part of the latency.", "mean", "samples"),
-    Metric("rtt_count", "samples", "RTT samples that these rest on.", needs="tcp_both", record="rtt_count"),
     Metric("response_p95_us", "us", "95th percentile of dst_vm's time from request to answer.", "quantile",
            "samples"),
     Metric("data_packets", "packets", "Packets that carry payload.", needs="payload", record="data_packets"),

@@ -7,7 +7,7 @@ single source. Python allocates, C fills; every call releases the GIL.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,86 @@ BUCKET_MIDDLE_NS: npt.NDArray[np.float64] = np.array(
     [(lib.vms_bucket_low_ns(b) + lib.vms_bucket_low_ns(b + 1)) / 2 for b in range(BUCKETS)]
 )
 """The duration that stands for each bucket, in ns; at most 1/32 from any duration in it."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column of text: row i holds ``cells[codes[i]]``, written as it is; an empty cell is null."""
+
+    cells: Sequence[bytes]
+    codes: NumpyArray
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of int64, uint64, float64 or bool, each written behind ``head``; null where ``valid`` is False."""
+
+    head: bytes
+    values: NumpyArray
+    valid: npt.NDArray[np.bool_] | None
+
+
+_ENCODED_AT_A_TIME = 2**20
+"""Octets."""
+
+_NUMBER_KINDS = {
+    "i": (lib.VMS_COLUMN_SIGNED, np.int64),
+    "u": (lib.VMS_COLUMN_UNSIGNED, np.uint64),
+    "f": (lib.VMS_COLUMN_DOUBLES, np.float64),
+    "b": (lib.VMS_COLUMN_BOOLEANS, np.uint8),
+}
+
+
+def encode_lines(
+    measurement: bytes, tags: Sequence[Cells], fields: Sequence[Cells | Numbers], times: npt.NDArray[np.int64]
+) -> Iterator[memoryview]:
+    """The rows as line protocol, in pieces of whole lines.
+
+    Every piece of text is escaped already and has its separator: ``,key=value`` of a cell, ``,key=`` of a head.
+    """
+    lent: list[Any] = []  # what the C structs point to lives as long as this
+    columns = ffi.new("vms_column_t[]", len(tags) + len(fields))
+    for column, given in zip(columns, (*tags, *fields), strict=True):
+        _fill_column(column, given, lent)
+    times = np.ascontiguousarray(times, np.int64)
+    lines = ffi.new("vms_lines_t *")
+    lines.measurement, lines.measurement_size = _lend_text(measurement, lent), len(measurement)
+    lines.columns, lines.tags, lines.count = columns, len(tags), len(columns)
+    lines.times, lines.rows = _lend(times, "int64_t[]", lent), len(times)
+    size, row, written = _ENCODED_AT_A_TIME, 0, ffi.new("uint64_t *")
+    while row < len(times):
+        out = np.empty(size, np.uint8)
+        reached = lib.vms_encode_lines(lines, row, ffi.from_buffer("char[]", out), size, written)
+        size = size if reached > row else 2 * size  # not even one line fitted
+        row = reached
+        yield memoryview(out)[: written[0]]
+
+
+def _fill_column(column: Any, given: Cells | Numbers, lent: list[Any]) -> None:
+    if isinstance(given, Cells):
+        column.kind, column.cells = lib.VMS_COLUMN_CELLS, len(given.cells)
+        column.text = _lend_text(b"".join(given.cells), lent)
+        ends = np.cumsum([len(cell) for cell in given.cells], dtype=np.uint64)
+        column.ends = _lend(ends, "uint64_t[]", lent)
+        column.codes = _lend(np.ascontiguousarray(given.codes, np.uint32), "uint32_t[]", lent)
+        return
+    column.kind, dtype = _NUMBER_KINDS[given.values.dtype.kind]
+    column.text, column.head_size = _lend_text(given.head, lent), len(given.head)
+    column.values = _lend(np.ascontiguousarray(given.values, dtype), "char[]", lent)
+    if given.valid is not None:
+        column.valid = _lend(np.ascontiguousarray(given.valid, np.uint8), "uint8_t[]", lent)
+
+
+def _lend_text(text: bytes, lent: list[Any]) -> Any:
+    return _lend(text + bytes(lib.VMS_TEXT_SLACK), "char[]", lent)
+
+
+def _lend(memory: bytes | NumpyArray, ctype: str, lent: list[Any]) -> Any:
+    """A pointer to ``memory``, which stays valid as long as what is put into ``lent`` does."""
+    pointer = ffi.from_buffer(ctype, memory)
+    lent.append(pointer)
+    return pointer
+
 
 _TAKE = 1024
 _MOST_NOTICES = 4096

@@ -13,7 +13,7 @@ from sensor.errors import DamagedInputError
 from sensor.sinks.blocks import Block, read_blocks
 from sensor.sinks.lineprotocol import Point, decode
 from sensor.summary import Summary, print_summary
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Labels, Report, Table
 
 
 def show(directory: Path, top: int) -> None:
@@ -77,7 +77,7 @@ def _table(measurement: str, points: list[Point]) -> Table:
     return Table(
         measurement,
         len(points),
-        {tag: [point.tags.get(tag, "") for point in points] for tag in tags},
+        {tag: Labels.of(point.tags.get(tag, "") for point in points) for tag in tags},
         {name: _column([point.fields.get(name) for point in points]) for name in fields},
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sensor.sinks.spool import SpoolSink
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Labels, Report, Table
 
 SECOND = 1_000_000_000
 FIRST_START = 1_700_000_000 * SECOND
@@ -22,10 +22,10 @@ def make_report(window: int = 0, rows: int = 3, *, partial: bool = False) -> Rep
     start = FIRST_START + window * 10 * SECOND
     row = np.arange(rows)
     tags = {
-        "sensor": ["tap 1"] * rows,
-        "src_vm": [f"web-{number}" for number in range(rows)],
-        "dst_vm": ["db,1=a"] * rows,
-        "service": [""] * rows,
+        "sensor": Labels.constant("tap 1", rows),
+        "src_vm": Labels.of(f"web-{number}" for number in range(rows)),
+        "dst_vm": Labels.constant("db,1=a", rows),
+        "service": Labels.constant("", rows),
     }
     fields = {
         "bytes": Column(1000 * window + row.astype(np.int64)),

@@ -13,7 +13,7 @@ from sensor.errors import DeliveryError, InputError, OutputError
 from sensor.sinks.delivery import BATCH_LINES, InfluxSink, Sent, push
 from sensor.sinks.influx import InfluxSettings, ServerKind, detect
 from sensor.sinks.spool import SpoolSink
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Labels, Report, Table
 from tests.reports import keep, make_report
 from tests.servers import InfluxServer, VictoriaServer
 
@@ -208,7 +208,7 @@ def test_refused_data_stays_in_the_store(influxdb: InfluxServer, tmp_path: Path)
     """A field whose type the database has otherwise is refused with the server's reason; other servers may take it."""
     database, other = influxdb.create_database("conflict"), influxdb.create_database("other")
     start = make_report(0).start_ns
-    floats = Table("vm_traffic", 1, {"src_vm": ["web-0"]}, {"bytes": Column(np.array([0.5]))})
+    floats = Table("vm_traffic", 1, {"src_vm": Labels.of(["web-0"])}, {"bytes": Column(np.array([0.5]))})
     keep(tmp_path / "floats", [Report(start, start + 10, start, [floats])])
     push(tmp_path / "floats", InfluxSettings(influxdb.url, database))
     keep(tmp_path / "store", [make_report(0)])

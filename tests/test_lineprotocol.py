@@ -12,7 +12,7 @@ from influxdb_client.client.write.point import Point as ClientPoint
 
 from sensor.errors import InputError
 from sensor.sinks.lineprotocol import Point, decode, encode, split
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Labels, Report, Table
 from tests.reports import FIRST_START, make_report
 
 # What needs escaping is rare in arbitrary text, so half of the letters come from here.
@@ -24,7 +24,7 @@ MEASUREMENT = NAME.filter(lambda name: not name.startswith("#"))
 
 VALUES = {
     "int64": st.integers(-(2**63), 2**63 - 1),
-    "uint64": st.integers(0, 2**63 - 1),
+    "uint64": st.integers(0, 2**64 - 1),
     "float64": st.floats() | st.integers(-(10**6), 10**6).map(float),
     "bool": st.booleans(),
     "object": TEXT | st.none(),
@@ -55,7 +55,7 @@ def reports(draw: st.DrawFn) -> Report:
     tables = []
     for _ in range(draw(st.integers(0, 2))):
         rows = draw(st.integers(0, 4))
-        tags = {key: draw(st.lists(TEXT, min_size=rows, max_size=rows)) for key in draw(KEYS)}
+        tags = {key: Labels.of(draw(st.lists(TEXT, min_size=rows, max_size=rows))) for key in draw(KEYS)}
         fields = {key: draw(columns(rows)) for key in draw(KEYS)}
         tables.append(Table(draw(MEASUREMENT), rows, tags, fields))
     return Report(0, 10, draw(st.integers(-(2**62), 2**62)), tables)
@@ -117,6 +117,36 @@ def test_encoding_equals_influxdb_client(report: Report) -> None:
     assert encode(report).decode() == client_lines(report)
 
 
+def test_every_kind_of_float_is_written_as_python_does() -> None:
+    """Arbitrary bits, decimals, ratios, and all powers of two and ten with their neighbours: repr's digits."""
+    chance = np.random.default_rng(11)
+    powers = np.concatenate([np.ldexp(1.0, np.arange(-1074, 1024)), 10.0 ** np.arange(-323, 309)])
+    values = np.concatenate(
+        [
+            powers, np.nextafter(powers, 0), np.nextafter(powers, np.inf), -powers, [0.0, -0.0],
+            chance.integers(0, 2**63, 20_000).view(np.float64),
+            10 ** chance.uniform(-20, 20, 20_000),
+            np.round(chance.uniform(0, 1e6, 20_000), 4),
+            chance.integers(0, 10**12, 20_000) / 1000,
+            chance.integers(0, 1000, 20_000) / chance.integers(1, 1000, 20_000),
+        ]
+    )  # fmt: skip
+    values = values[np.isfinite(values)]
+    table = Table("m", len(values), {}, {"f": Column(values)})
+    written = encode(Report(0, 10, 7, [table])).decode().splitlines()
+    assert written == [f"m f={repr(value).removesuffix('.0')} 7" for value in values.tolist()]
+
+
+def test_a_report_of_any_size_is_encoded_whole() -> None:
+    """More lines than one piece holds, and a text longer than a piece, come out in order and complete."""
+    rows = 20_000
+    detail = np.array(["x" * (3_000_000 if row == 100 else row % 50) for row in range(rows)], object)
+    fields = {"detail": Column(detail), "row": Column(np.arange(rows))}
+    table = Table("event", rows, {"vm": Labels.of(str(row % 7) for row in range(rows))}, fields)
+    lines = encode(Report(0, 10, 7, [table])).decode().splitlines()
+    assert lines == [f'event,vm={row % 7} detail="{detail[row]}",row={row}i 7' for row in range(rows)]
+
+
 @settings(deadline=timedelta(seconds=2))
 @given(reports())
 def test_decoding_is_the_inverse(report: Report) -> None:
@@ -143,8 +173,9 @@ def test_splitting_keeps_points_whole(report: Report, limit: int) -> None:
 def test_a_point_without_fields_is_left_out() -> None:
     """A row that measured nothing is no point; a report of such rows is no data."""
     nothing = Column(np.array([1, 2]), np.array([False, False]))
-    table = Table("vm_traffic", 2, {"vm": ["a", "b"]}, {"bytes": nothing, "rtt": Column(np.array([np.nan, np.inf]))})
-    assert encode(Report(0, 10, 0, [table, Table("event", 2, {"vm": ["a", "b"]}, {})])) == b""
+    tags = {"vm": Labels.of(["a", "b"])}
+    table = Table("vm_traffic", 2, tags, {"bytes": nothing, "rtt": Column(np.array([np.nan, np.inf]))})
+    assert encode(Report(0, 10, 0, [table, Table("event", 2, tags, {})])) == b""
 
 
 def test_a_lone_surrogate_is_written_visibly() -> None:

@@ -31,7 +31,7 @@ def test_services() -> None:
     assert service_name("tcp", 51000) == "dynamic"
     assert service_name("icmp", None) == "icmp"
     found = report_of(record(protocol=ICMP, client_port=8, server_port=0, c2s_packets=1)).table("vm_traffic")
-    assert (found.tags["service"], found.tags["protocol"]) == (["icmp"], ["icmp"])
+    assert (list(found.tags["service"]), list(found.tags["protocol"])) == (["icmp"], ["icmp"])
 
 
 def test_peers_on_ephemeral_ports_are_one_service() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sensor import summary as module
 from sensor.summary import HEADINGS, WIDE, Summary, print_summary, scaled, summary_text
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Labels, Report, Table
 from tests.records import SECOND, START, counters, pair, record, report_of
 
 
@@ -19,8 +19,9 @@ def window(pairs: list[tuple[str, str]], octets: int = 100, number: int = 0) -> 
     """A window in which each pair moved so many octets, in one packet of data."""
     count = len(pairs)
     tags = {
-        "src_vm": [src for src, _ in pairs], "dst_vm": [dst for _, dst in pairs], "src_tenant": ["t1"] * count,
-        "dst_tenant": ["t1"] * count, "scope": ["east-west"] * count, "service": ["http"] * count,
+        "src_vm": Labels.of(src for src, _ in pairs), "dst_vm": Labels.of(dst for _, dst in pairs),
+        "src_tenant": Labels.constant("t1", count), "dst_tenant": Labels.constant("t1", count),
+        "scope": Labels.constant("east-west", count), "service": Labels.constant("http", count),
     }  # fmt: skip
     ones = Column(np.ones(count, np.int64))
     fields = {"bytes": Column(np.full(count, octets, np.int64)), "packets": ones, "data_packets": ones}

@@ -17,7 +17,7 @@ import pytest
 from sensor.analysis.explain import explain
 from sensor.analysis.graph import VM, Graph
 from sensor.analysis.matrix import PairSums, matrix_of
-from sensor.window import Column, Report, Table
+from sensor.window import Column, Labels, Report, Table
 from tests.command import DAMAGED, DEMO, INPUT, complaint, vmsensor
 from tests.needs import PCAPS
 
@@ -48,7 +48,7 @@ def said(*arguments: object) -> str:
 def traffic(window: int, *rows: dict[str, Any]) -> Report:
     """A window of ten seconds with pairs; what a row does not say is null, the tenant is t."""
     names = ("src_vm", "dst_vm", "src_tenant", "dst_tenant")
-    tags = {name: [row.get(name, "t") for row in rows] for name in names}
+    tags = {name: Labels.of(row.get(name, "t") for row in rows) for name in names}
     fields = {}
     for name in ("bytes", "packets", "data_packets", "retransmissions", "spurious", "upstream_losses", "rtt_count",
                  "rtt_min_us", "queueing_us"):  # fmt: skip
@@ -180,9 +180,9 @@ def dependency(window: int, *edges: tuple[str, str, float | None], failed: int =
     """A window with edges of 50 responses of so many us, of which every connection takes so long to open."""
     count = len(edges)
     tags = {
-        "client_vm": [edge[0] for edge in edges], "server_vm": [edge[1] for edge in edges],
-        "client_tenant": ["t"] * count, "server_tenant": ["t"] * count, "service": ["http"] * count,
-        "scope": ["east-west"] * count,
+        "client_vm": Labels.of(edge[0] for edge in edges), "server_vm": Labels.of(edge[1] for edge in edges),
+        "client_tenant": Labels.constant("t", count), "server_tenant": Labels.constant("t", count),
+        "service": Labels.constant("http", count), "scope": Labels.constant("east-west", count),
     }  # fmt: skip
     times = np.array([edge[2] or np.nan for edge in edges], float)
     fields = {

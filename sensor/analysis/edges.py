@@ -20,7 +20,7 @@ from sensor.identity.parties import SCOPES
 from sensor.identity.registry import EXTERNAL
 from sensor.native import NumpyArray
 from sensor.protocols import TCP, protocol_name
-from sensor.window import Column, Table
+from sensor.window import Column, Labels, Table
 
 LIMITS: tuple[Limit, ...] = (
     Limit("edges_held", 100_000, "count", "So many dependencies are remembered; the longest unseen gives way."),
@@ -295,13 +295,13 @@ class EdgeBook:
             "first_seen": Column(np.where(held, first_seen, 0), held),
         }
         tags = {
-            "sensor": [sensor] * len(named),
-            "client_vm": [key[0] for key in named],
-            "server_vm": [key[2] for key in named],
-            "client_tenant": [key[1] for key in named],
-            "server_tenant": [key[3] for key in named],
-            "service": [service_tag(key[4], key[5]) for key in named],
-            "scope": [SCOPES[scope] for scope in edges.scope[shown].tolist()],
+            "sensor": Labels.constant(sensor, len(named)),
+            "client_vm": Labels.of(key[0] for key in named),
+            "server_vm": Labels.of(key[2] for key in named),
+            "client_tenant": Labels.of(key[1] for key in named),
+            "server_tenant": Labels.of(key[3] for key in named),
+            "service": Labels.of(service_tag(key[4], key[5]) for key in named),
+            "scope": Labels(edges.scope[shown], SCOPES),
         }
         return Table("dependency", len(named), tags, fields)
 

@@ -18,7 +18,7 @@ from sensor.analysis.security.cards import CardDetector
 from sensor.analysis.security.flood import FloodDetector
 from sensor.analysis.security.scan import ScanDetector
 from sensor.analysis.security.spoof import SpoofDetector
-from sensor.window import Column, Snapshot, Table
+from sensor.window import Column, Labels, Snapshot, Table
 
 
 class Observer:
@@ -61,11 +61,11 @@ class Observer:
 
 def event_table(events: Sequence[Event], sensor: str) -> Table:
     """Measurement ``event``. Events of one window may have the same tags, so that each has a time of its own."""
-    tags: dict[str, list[str]] = {
-        "sensor": [sensor] * len(events),
-        "kind": [event.kind for event in events],
-        "severity": [str(event.severity) for event in events],
-        "tenant": [event.tenant for event in events],
+    tags = {
+        "sensor": Labels.constant(sensor, len(events)),
+        "kind": Labels.of(event.kind for event in events),
+        "severity": Labels.of(str(event.severity) for event in events),
+        "tenant": Labels.of(event.tenant for event in events),
     }
     texts = {name: [getattr(event, name) for event in events] for name in ("subject", "object", "state", "detail")}
     texts["evidence"] = [" ".join(f"{name}={count}" for name, count in event.evidence.items()) for event in events]

@@ -19,7 +19,7 @@ from sensor.identity.parties import Parties, resolve
 from sensor.identity.registry import Registry
 from sensor.metrics import FLOW_TOP, SENSOR
 from sensor.native import OVERFLOW, NumpyArray
-from sensor.window import Column, Report, Snapshot, Table
+from sensor.window import Column, Labels, Report, Snapshot, Table
 
 if TYPE_CHECKING:
     from sensor.identity.wire import Reader
@@ -97,7 +97,7 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
             fields[metric.name] = Column(np.array([value or 0 for value in values], np.int64), valid)
         else:
             fields[metric.name] = Column(np.array(values, object))
-    tags = {"sensor": [sensor] * len(top), "rank": [str(i + 1) for i in range(len(top))]}
+    tags = {"sensor": Labels.constant(sensor, len(top)), "rank": Labels.of(str(i + 1) for i in range(len(top)))}
     return Table("flow_top", len(top), tags, fields)
 
 
@@ -123,7 +123,7 @@ def sensor_table(
         **counters.notes,
     }
     fields = {metric.name: _single(values[metric.name], metric.unit == "ratio") for metric in SENSOR}
-    return Table("sensor", 1, {"sensor": [sensor], "interface": [interface]}, fields)
+    return Table("sensor", 1, {"sensor": Labels.of([sensor]), "interface": Labels.of([interface])}, fields)
 
 
 def _trust(records: NumpyArray) -> dict[str, int | float | None]:

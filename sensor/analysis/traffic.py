@@ -12,7 +12,7 @@ from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_
 from sensor.identity.parties import SCOPES, Parties
 from sensor.metrics import VM_TRAFFIC
 from sensor.protocols import TCP, protocol_name
-from sensor.window import Column, Snapshot, Table
+from sensor.window import Column, Labels, Snapshot, Table
 
 Mask = npt.NDArray[np.bool_]
 _NEVER = np.iinfo(np.int64).max
@@ -47,20 +47,19 @@ def _take(column: Column, rows: npt.NDArray[np.intp]) -> Column:
 
 def _tags(
     groups: PairGroups, parties: Parties, records: native.NumpyArray, sensor: str, rows: npt.NDArray[np.intp]
-) -> dict[str, list[str]]:
-    src, dst = groups.src[rows].tolist(), groups.dst[rows].tolist()
-    service = groups.service[rows].tolist()
+) -> dict[str, Labels]:
+    src, dst, service = groups.src[rows], groups.dst[rows], groups.service[rows]
     scope_of_row = np.concatenate([parties.scope, parties.scope])
-    scope = scope_of_row[groups.order[groups.starts]][rows].tolist() if len(records) else []
+    scope = scope_of_row[groups.order[groups.starts]][rows] if len(records) else np.zeros(0, np.int8)
     return {
-        "sensor": [sensor] * len(rows),
-        "src_vm": [parties.names[i] for i in src],
-        "dst_vm": [parties.names[i] for i in dst],
-        "src_tenant": [parties.tenants[i] for i in src],
-        "dst_tenant": [parties.tenants[i] for i in dst],
-        "scope": [SCOPES[i] for i in scope],
-        "protocol": [groups.services[i][0] for i in service],
-        "service": [groups.services[i][1] for i in service],
+        "sensor": Labels.constant(sensor, len(rows)),
+        "src_vm": Labels(src, parties.names),
+        "dst_vm": Labels(dst, parties.names),
+        "src_tenant": Labels(src, parties.tenants),
+        "dst_tenant": Labels(dst, parties.tenants),
+        "scope": Labels(scope, SCOPES),
+        "protocol": Labels(service, [protocol for protocol, _ in groups.services]),
+        "service": Labels(service, [name for _, name in groups.services]),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sensor.output import Lines
@@ -35,7 +35,7 @@ def _lines(report: Report) -> Iterator[str]:
     for table in report.tables:
         tags = _rows(table.tags, table.rows)
         fields = _rows({key: _values(column) for key, column in table.fields.items()}, table.rows)
-        for tag_set, field_set, time_ns in zip(tags, fields, table.times(report.time_ns), strict=True):
+        for tag_set, field_set, time_ns in zip(tags, fields, table.times(report.time_ns).tolist(), strict=True):
             yield _line(report, table.measurement, time_ns, tag_set, field_set)
 
 
@@ -52,7 +52,7 @@ def _line(report: Report, measurement: str, time_ns: int, tags: dict[str, object
     return json.dumps(point, allow_nan=False) + "\n"
 
 
-def _rows(columns: dict[str, list[object]] | dict[str, list[str]], rows: int) -> Iterator[dict[str, object]]:
+def _rows(columns: Mapping[str, Sequence[object]], rows: int) -> Iterator[dict[str, object]]:
     """Columns turned into one dict a row."""
     if not columns:
         return iter([{} for _ in range(rows)])

@@ -1,0 +1,80 @@
+"""Line protocol: the sensor's encoder beside influxdb-client's ``Point``, over the same points in the same run.
+
+``python -m tests.bench.encode`` takes the enrich benchmark's window, prints lines a second and CPU core of each, and the
+ratio: medians of several runs. The Points are given their tags and fields ready to use; only what is null is left out.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+from influxdb_client.client.write.point import Point
+
+from sensor.analysis.report import Reporter
+from sensor.config import PRIVATE_NETWORKS
+from sensor.identity.registry import Registry
+from sensor.sinks.lineprotocol import encode
+from sensor.watch import Fixed
+from sensor.window import Report, Table, present
+from tests.bench.enrich import RUNS, cpu_seconds, inventory, window
+
+POINTS = 10_000
+"""Rows that are given to ``Point``, which takes its time."""
+GOAL_LINES, GOAL_RATIO = 1_000_000, 15
+
+
+def with_points(table: Table, time_ns: int) -> bytes:
+    """The first rows of the table as influxdb-client encodes them."""
+    rows = min(table.rows, POINTS)
+    tags = {name: list(labels)[:rows] for name, labels in table.tags.items()}
+    fields = {
+        name: [v if here else None for v, here in zip(column.values.tolist(), present(column).tolist(), strict=True)]
+        for name, column in table.fields.items()
+    }
+    lines = []
+    for row in range(rows):
+        point = Point(table.measurement).time(time_ns)
+        for name, names in tags.items():
+            point.tag(name, names[row])
+        for name, values in fields.items():
+            if values[row] is not None:
+                point.field(name, values[row])
+        lines.append(point.to_line_protocol())
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def first_rows(table: Table, rows: int) -> Table:
+    """The table cut to so many rows."""
+    wanted = np.arange(min(rows, table.rows))
+    fields = {name: type(c)(c.values[wanted], None if c.valid is None else c.valid[wanted])
+              for name, c in table.fields.items()}  # fmt: skip
+    return Table(table.measurement, len(wanted), {name: tag.take(wanted) for name, tag in table.tags.items()}, fields)
+
+
+def main() -> None:
+    """Print both, and whether they wrote the same."""
+    snapshot = window()
+    report = Reporter("bench", "mirror0", Registry(PRIVATE_NETWORKS, Fixed(inventory()))).report(snapshot)
+    table = report.table("vm_traffic")
+    whole = Report(report.start_ns, report.end_ns, report.time_ns, [table])
+    part = Report(report.start_ns, report.end_ns, report.time_ns, [first_rows(table, POINTS)])
+    same = encode(part) == with_points(table, report.time_ns)
+    ours = table.rows / statistics.median(cpu_seconds(lambda: encode(whole)) for _ in range(RUNS))
+    theirs = POINTS / statistics.median(cpu_seconds(lambda: with_points(table, report.time_ns)) for _ in range(RUNS))
+    size = len(encode(whole)) / table.rows
+    print(f"{table.rows:,} points of vm_traffic, {size:.0f} octets a line; the same octets: {'yes' if same else 'NO'}")
+    print(f"sensor               {ours:12,.0f} lines/s   goal {GOAL_LINES:,}: {verdict(ours >= GOAL_LINES)}")
+    print(f"influxdb-client      {theirs:12,.0f} lines/s")
+    print(
+        f"ratio                {ours / theirs:12.1f}           goal {GOAL_RATIO}: {verdict(ours / theirs >= GOAL_RATIO)}"
+    )
+
+
+def verdict(met: bool) -> str:
+    """In a word."""
+    return "met" if met else "missed"
+
+
+if __name__ == "__main__":
+    main()
