@@ -136,7 +136,7 @@ def encode_lines(
         reached = lib.vms_encode_lines(lines, row, ffi.from_buffer("char[]", out), size, written)
         size = size if reached > row else 2 * size  # not even one line fitted
         row = reached
-        yield memoryview(out)[: written[0]]
+        yield out.data[: written[0]]
 
 
 def _fill_column(column: Any, given: Cells | Numbers, lent: list[Any]) -> None:
