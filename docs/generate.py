@@ -65,7 +65,7 @@ def field_type(metric: Metric) -> str:
         return "integer" if metric.name.endswith("_port") else "string"
     if metric.unit == "true or false":
         return "boolean"
-    return "float" if metric.unit in ("us", "ratio", "bit/s") else "integer"
+    return "float" if metric.unit in ("us", "s", "ratio", "bit/s") else "integer"
 
 
 def null(metric: Metric) -> str:

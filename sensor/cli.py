@@ -113,7 +113,7 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
     settings = build("read", {**given, "to": ("none",)}, config_file).influx
     if settings is None:
         raise UsageError("push needs a server: give --influx-url, or set INFLUXDB_V2_URL")
-    from sensor.sinks.delivery import push
+    from sensor.sinks.delivery import push, refused
 
     sent = push(directory, settings)
     write(f"{sent.windows} windows, {sent.lines} points sent to {settings.url}\n")
@@ -121,6 +121,8 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
         raise DamagedInputError(
             f"{directory}: {sent.damaged} damaged blocks were passed over; everything else was sent"
         )
+    if sent.rejected:
+        raise refused(sent.rejected, directory)
 
 
 VIEWS = ("filter", "window", "keep_duplicates", "no_vlan_key", "monitored", "inventory", "memory")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sensor.errors import InputError, UsageError
 from sensor.textfiles import parse_toml, read_text
@@ -40,7 +40,8 @@ MOST_FLOWS = 1_000_000_000
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3600 * SECOND_NS,
              "d": 86400 * SECOND_NS}  # fmt: skip
-_SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_SIZES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+          "TB": 10**12}  # fmt: skip
 
 
 def parse_duration(text: str) -> int:
@@ -70,6 +71,24 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"\d+(_\d+)*", text.strip()) or not int(text):
         raise ValueError(f"{text!r} is no whole number above zero")
     return int(text)
+
+
+def parse_store_size(text: str) -> int:
+    """The same of a store, which has to hold a few segments."""
+    match = re.fullmatch(r"(\d+)\s*([KMGT]i?B|B)?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no size; write for example 10GiB")
+    size = int(match[1]) * _SIZES[match[2] or ""]
+    if not 2**20 <= size < 2**60:
+        raise ValueError(f"{text!r} is out of range; a store has at least 1MiB")
+    return size
+
+
+def parse_sync(text: str) -> str:
+    """When the store is told to the disk."""
+    if text not in ("window", "segment", "never"):
+        raise ValueError(f"{text!r} is not when a store can be synced; choose window, segment or never")
+    return text
 
 
 def parse_octets(text: str) -> int:
@@ -167,6 +186,10 @@ OPTIONS: tuple[Option, ...] = (
            "Default: store and table.", parse_sink, None, "SINK", multiple=True),
     Option("store", "Directory of the local store, by way of which InfluxDB is written too.", Path, "vmsensor-data",
            "DIR"),
+    Option("store_size", "Most octets of the store; beyond, the oldest windows go.", parse_store_size, "10GiB", "SIZE"),
+    Option("store_age", "Windows that are older than this go.", parse_duration, None, "DURATION"),
+    Option("store_sync", "What a power cut may cost: window (nothing), segment (up to 16 MiB), never (what the kernel "
+           "had not written).", parse_sync, "window", "window|segment|never"),
     Option("sensor_name", "Name of this sensor in every point. Default: the host's name.", metavar="NAME"),
     Option("influx_url", "InfluxDB's address.", metavar="URL", env="INFLUXDB_V2_URL"),
     Option("influx_org", "InfluxDB's organisation (2.x).", metavar="NAME", env="INFLUXDB_V2_ORG"),
@@ -217,6 +240,10 @@ class Settings:
     flows: str | None
     sinks: tuple[tuple[str, str], ...]
     store: Path
+    store_size: int
+    store_age: int | None
+    store_sync: Literal["window", "segment", "never"]
+    live: bool
     sensor_name: str
     influx: InfluxSettings | None
     duration: int | None = None
@@ -305,6 +332,10 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         flows=value["flows"],
         sinks=sinks,
         store=value["store"],
+        store_size=value["store_size"],
+        store_age=value["store_age"],
+        store_sync=value["store_sync"],
+        live=command == "capture",
         sensor_name=value["sensor_name"] or platform.node() or "vmsensor",
         influx=influx,
         promiscuous=not value.get("no_promiscuous"),

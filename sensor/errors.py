@@ -57,10 +57,16 @@ class OutputError(SensorError):
 
 
 class DeliveryError(SensorError):
-    """InfluxDB is unreachable or refuses; the windows stay in the local store."""
+    """InfluxDB is unreachable or refuses; the windows stay in the local store.
+
+    ``status`` and ``reason`` are those of an HTTP answer; ``retry_after`` are seconds that the server asks to wait.
+    """
 
     exit_status = 8
     summary = "InfluxDB did not take everything; the rest stays in the local store"
+    status: int | None = None
+    reason: str = ""
+    retry_after: float = 0.0
 
 
 class PolicyBroken(SensorError):

@@ -236,8 +236,25 @@ SENSOR: tuple[Metric, ...] = (
     Metric("untold_segments", "segments", "As in vm_traffic, over all pairs."),
     Metric("confidence", "ratio", "1 - untold_segments / data segments, at least 0, over all pairs.", "ratio",
            "samples"),
+    Metric("spool_bytes", "octets", "Size of the store on the disk; null without one, like what follows.",
+           needs="samples"),
+    Metric("spool_windows", "windows", "Windows in the store that InfluxDB has not taken yet.", needs="samples"),
+    Metric("spool_lag_s", "s", "From the end of the oldest of these to the end of the newest.", needs="samples"),
+    Metric("spool_lost_windows", "windows", "Windows that a full disk, or a full store, has cost before InfluxDB had "
+           "them.", needs="samples"),
+    Metric("delivery_failures", "requests", "Attempts to write to InfluxDB that failed.", needs="samples"),
+    Metric("rejected_points", "points", "Points that InfluxDB refused for what they are; kept in rejected.lp.",
+           needs="samples"),
+    Metric("output_lost_windows", "windows", "Windows that an output was too slow for; null for files.",
+           needs="samples"),
 )  # fmt: skip
 """Fields of measurement ``sensor``: one point a window."""
+
+HEALTH_COUNTS = ("spool_lost_windows", "delivery_failures", "rejected_points", "output_lost_windows")
+"""Of the outputs' own figures, those that count up; a point has what was added since the point before it."""
+
+HEALTH = ("spool_bytes", "spool_windows", "spool_lag_s", *HEALTH_COUNTS)
+"""What the outputs say of themselves, as of the moment when the window is reported."""
 
 MEASUREMENTS: dict[str, tuple[tuple[str, ...], tuple[Metric, ...]]] = {
     "vm_traffic": (

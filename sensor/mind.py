@@ -15,6 +15,7 @@ from sensor.analysis.policy.rules import Policy
 from sensor.analysis.report import Reporter
 from sensor.analysis.security.badnets import BadNetworkDetector, load_networks
 from sensor.config import Settings
+from sensor.health import Health
 from sensor.identity.inventory import Inventory, InventorySource
 from sensor.identity.inventoryfile import load_inventory
 from sensor.identity.learned import Learned
@@ -31,14 +32,16 @@ log = logging.getLogger(__name__)
 class Mind:
     """Made from the settings. Raises what is wrong with an inventory, a policy or a list. ``more``: detectors."""
 
-    def __init__(self, settings: Settings, interface: str, more: Sequence[Detector] = ()) -> None:
+    def __init__(
+        self, settings: Settings, interface: str, more: Sequence[Detector] = (), health: Health | None = None
+    ) -> None:
         source = watched(settings.inventory)
         self.observer = Observer(limits_with(settings.limits), [*_listed(settings, source), *more])
         self.is_kept = settings.memory is not None
         self._memory = Memory(settings.memory)
         self._saved_ns: int | None = None
         self.registry = Registry(settings.monitored, source, self._recall())
-        self.reporter = Reporter(settings.sensor_name, interface, self.registry, self.observer)
+        self.reporter = Reporter(settings.sensor_name, interface, self.registry, self.observer, health)
 
     def _recall(self) -> Learned:
         kept = self._memory.load()

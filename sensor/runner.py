@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
+from sensor.health import Health
 from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
 from sensor.stopping import Stop
@@ -69,12 +70,13 @@ def _make_sink(kind: str, target: str, settings: Settings) -> Sink:
         from sensor.sinks.table import TableSink
 
         return TableSink(lambda: kept_where(settings))
-    from sensor.sinks.spool import SpoolSink
+    from sensor.sinks.spool import SpoolLimits, SpoolSink
 
-    spool = SpoolSink(target or settings.store)
+    limits = SpoolLimits(settings.store_size, settings.store_age, settings.store_sync)
+    spool = SpoolSink(target or settings.store, limits, live=settings.live)
     if kind == "store" or settings.influx is None:
         return spool
-    from sensor.sinks.delivery import InfluxSink
+    from sensor.sinks.influxsink import InfluxSink
 
     return InfluxSink(spool, settings.influx)
 
@@ -93,7 +95,9 @@ def kept_where(settings: Settings) -> Iterator[str]:
         yield f"Flow records are in {settings.flows}"
 
 
-def _mind(settings: Settings, interface: str, detectors: Sequence[Detector], is_read: bool) -> Mind | None:
+def _mind(
+    settings: Settings, interface: str, detectors: Sequence[Detector], is_read: bool, health: Health
+) -> Mind | None:
     """What makes reports; None where nobody would see them, since it takes time to load."""
     kinds = {kind for kind, _ in settings.sinks} - {"none"}
     files = (settings.flows, settings.memory, settings.inventory, settings.policy, settings.bad_networks)
@@ -101,7 +105,7 @@ def _mind(settings: Settings, interface: str, detectors: Sequence[Detector], is_
         return None
     from sensor.mind import Mind
 
-    return Mind(settings, interface, detectors)
+    return Mind(settings, interface, detectors, health)
 
 
 def _flow_writer(settings: Settings, mind: Mind | None) -> FlowWriter | None:
@@ -128,8 +132,11 @@ class Pipeline:
         detectors: Sequence[Detector] = (),
     ) -> None:
         self.totals = Counters()
-        self._mind = _mind(settings, interface, detectors, bool(sinks))
+        health = Health()
+        self._mind = _mind(settings, interface, detectors, bool(sinks), health)
         self._sinks = [wrap(sink) for sink in (*make_sinks(settings), *sinks)]
+        for sink in self._sinks:
+            health.watch(sink.health)
         self._flows = _flow_writer(settings, self._mind)
         self._failures: list[SensorError] = []
         self._stack = ExitStack()

@@ -80,6 +80,18 @@ class Server(ABC):
             self._process.wait(10)
         self._process = None
 
+    @property
+    def runs(self) -> bool:
+        """True until it has been stopped or killed."""
+        return self._process is not None
+
+    def kill(self) -> None:
+        """End the process as a crash does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+
     def freeze(self) -> None:
         """Let the server hang: connections are still accepted by the kernel, and never answered."""
         assert self._process is not None

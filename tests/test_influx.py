@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from sensor.errors import DeliveryError, InputError, OutputError
-from sensor.sinks.delivery import BATCH_LINES, InfluxSink, Sent, push
+from sensor.sinks.batches import BATCH_LINES
+from sensor.sinks.delivery import Sent, push
 from sensor.sinks.influx import InfluxSettings, ServerKind, detect
+from sensor.sinks.influxsink import InfluxSink
 from sensor.sinks.spool import SpoolSink
 from sensor.window import Column, Labels, Report, Table
 from tests.reports import keep, make_report
@@ -204,17 +206,17 @@ def test_a_hanging_server_holds_nothing_up(lone_influxdb: InfluxServer, tmp_path
     assert totals(lone_influxdb, "traffic") == expected_totals(range(20))
 
 
-def test_refused_data_stays_in_the_store(influxdb: InfluxServer, tmp_path: Path) -> None:
-    """A field whose type the database has otherwise is refused with the server's reason; other servers may take it."""
+def test_refused_data_is_set_aside(influxdb: InfluxServer, tmp_path: Path) -> None:
+    """A field whose type the database has otherwise is set aside with the reason; other servers may take it."""
     database, other = influxdb.create_database("conflict"), influxdb.create_database("other")
     start = make_report(0).start_ns
     floats = Table("vm_traffic", 1, {"src_vm": Labels.of(["web-0"])}, {"bytes": Column(np.array([0.5]))})
     keep(tmp_path / "floats", [Report(start, start + 10, start, [floats])])
     push(tmp_path / "floats", InfluxSettings(influxdb.url, database))
     keep(tmp_path / "store", [make_report(0)])
-    with pytest.raises(DeliveryError, match=r"does not accept the data \(400: .*field type conflict.*1 window is kept"):
-        push(tmp_path / "store", InfluxSettings(influxdb.url, database))
-    assert push(tmp_path / "store", InfluxSettings(influxdb.url, other)).windows == 1
+    assert push(tmp_path / "store", InfluxSettings(influxdb.url, database)) == Sent(windows=1, lines=3, rejected=3)
+    assert "field type conflict" in (tmp_path / "store" / "rejected.lp").read_text()
+    assert push(tmp_path / "store", InfluxSettings(influxdb.url, other)) == Sent(windows=1, lines=3)
 
 
 def test_push_goes_on_behind_damage(influxdb: InfluxServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,15 +17,16 @@ import pytest
 
 from sensor.errors import InputError, OutputError
 from sensor.sinks.blocks import Block, Position, read_blocks
+from sensor.sinks.delivered import Delivered
 from sensor.sinks.lineprotocol import decode, encode
-from sensor.sinks.spool import Delivered, SpoolSink
+from sensor.sinks.spool import SpoolLimits, SpoolSink
 from tests.needs import ROOT
 from tests.reports import make_report
 
 
 def fill(directory: Path, windows: range, segment_bytes: int = 1 << 20) -> None:
     """Write the windows in one run."""
-    sink = SpoolSink(directory, segment_bytes)
+    sink = SpoolSink(directory, SpoolLimits(segment_bytes=segment_bytes))
     sink.open()
     try:
         for window in windows:

@@ -13,11 +13,12 @@ from sensor.analysis.observer import Observer
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.flows import flow_object
+from sensor.health import Health
 from sensor.identity.heard import Heard
 from sensor.identity.learned import Card, SwitchPort
 from sensor.identity.parties import Parties, resolve
 from sensor.identity.registry import Registry
-from sensor.metrics import FLOW_TOP, SENSOR
+from sensor.metrics import FLOW_TOP, HEALTH, SENSOR
 from sensor.native import OVERFLOW, NumpyArray
 from sensor.window import Column, Labels, Report, Snapshot, Table
 
@@ -30,11 +31,19 @@ TOP_FLOWS = 10
 class Reporter:
     """Makes reports in the name of one sensor, a window after the other: who that was, how much, and what it means."""
 
-    def __init__(self, sensor: str, interface: str, registry: Registry, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        sensor: str,
+        interface: str,
+        registry: Registry,
+        observer: Observer | None = None,
+        health: Health | None = None,
+    ) -> None:
         self.sensor = sensor
         self.interface = interface
         self._registry = registry
         self._observer = observer
+        self._health = health or Health()
         self._reader: Reader | None = None
 
     def report(self, snapshot: Snapshot) -> Report:
@@ -52,6 +61,7 @@ class Reporter:
                 self.interface,
                 unreadable,
                 self._registry.learned.switches,
+                self._health.since_last(),
             ),
         ]
         if self._observer:
@@ -103,7 +113,7 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
 
 def sensor_table(
     snapshot: Snapshot, sensor: str, interface: str, unreadable: int = 0,
-    switches: Mapping[SwitchPort, int] | None = None,
+    switches: Mapping[SwitchPort, int] | None = None, health: Mapping[str, int | float | None] | None = None,
 ) -> Table:  # fmt: skip
     """What the sensor itself did in the window; also when no packet came."""
     counters = snapshot.counters
@@ -121,8 +131,9 @@ def sensor_table(
         **_trust(snapshot.records),
         **{f"fate_{name}": count for name, count in counters.fates.items()},
         **counters.notes,
+        **(health or dict.fromkeys(HEALTH)),
     }
-    fields = {metric.name: _single(values[metric.name], metric.unit == "ratio") for metric in SENSOR}
+    fields = {metric.name: _single(values[metric.name], metric.unit in ("ratio", "s")) for metric in SENSOR}
     return Table("sensor", 1, {"sensor": Labels.of([sensor]), "interface": Labels.of([interface])}, fields)
 
 

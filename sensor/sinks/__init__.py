@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from sensor.window import Report
@@ -21,6 +22,9 @@ class Sink(Protocol):
 
     def write(self, report: Report) -> None:
         """Take one window. The report is shared with other sinks and must not be changed."""
+
+    def health(self) -> Mapping[str, int | float]:
+        """What it says of itself, by the names of the fields of measurement ``sensor``; from any thread."""
 
     def close(self) -> None:
         """Finish what was taken; raise if some of it could not be kept or delivered."""

@@ -10,6 +10,7 @@ covers the header before it and the lines after it. What a crash cut off is reco
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ _HEADER = re.compile(
     rb" partial=(?P<partial>true|false) lines=(?P<lines>\d{1,18}) bytes=(?P<bytes>\d{1,18}))"
     rb" crc32=(?P<crc32>[0-9a-f]{8})\n"
 )
+_HEADER_MOST = 300
+"""More octets than a header has."""
 
 
 class Position(NamedTuple):
@@ -99,13 +102,30 @@ def require_store(directory: Path) -> None:
         raise InputError(f"{directory}: not a vmsensor store: no segments ({segment_path(Path(), 1)}, ...) in it")
 
 
+def headers_of(directory: Path, start: Position) -> Iterator[Block]:
+    """The blocks of one segment without their data, which is not looked at; nothing from the first damage on."""
+    path = segment_path(directory, start.segment)
+    try:
+        with path.open("rb") as file:
+            file.seek(start.offset)
+            while (header := _HEADER.fullmatch(file.readline(_HEADER_MOST))) is not None:
+                next_offset = file.seek(int(header["bytes"]), os.SEEK_CUR)
+                block = _block(header, start, Position(start.segment, next_offset))
+                yield block
+                start = block.next
+    except OSError:
+        return  # whoever reads it will say so
+
+
 def read_segment(directory: Path, start: Position) -> Iterator[Block]:
-    """The blocks of one segment from ``start`` on."""
+    """The blocks of one segment from ``start`` on; none when it has been removed meanwhile."""
     path = segment_path(directory, start.segment)
     try:
         with path.open("rb") as file:
             file.seek(start.offset)
             data = file.read()
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise InputError(f"{path}: cannot read the segment: {error.strerror}") from None
     at = 0
@@ -125,16 +145,19 @@ def _block_at(data: bytes, at: int, start: Position, path: Path) -> tuple[Block,
     body = data[header.end() : end]
     if end > len(data) or zlib.crc32(body, zlib.crc32(header["checked"])) != int(header["crc32"], 16):
         return _damage_at(data, at, start, path)
-    block = Block(
-        start.plus(at),
-        start.plus(end),
+    return _block(header, start.plus(at), start.plus(end), body), end
+
+
+def _block(header: re.Match[bytes], position: Position, end: Position, data: bytes = b"") -> Block:
+    return Block(
+        position,
+        end,
         start_ns=int(header["start_ns"]),
         end_ns=int(header["end_ns"]),
         partial=header["partial"] == b"true",
         lines=int(header["lines"]),
-        data=body,
+        data=data,
     )
-    return block, end
 
 
 def _damage_at(data: bytes, at: int, start: Position, path: Path) -> tuple[Block, int]:

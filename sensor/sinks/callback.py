@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sensor.window import Report
 
@@ -21,6 +21,10 @@ class CallbackSink:
     def write(self, report: Report) -> None:
         """Hand it on."""
         self._take(report)
+
+    def health(self) -> Mapping[str, int | float]:
+        """Nothing to say."""
+        return {}
 
     def close(self) -> None:
         """Nothing to finish."""

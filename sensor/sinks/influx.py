@@ -137,7 +137,9 @@ class V2Writer:
             try:
                 self._api.write(self._settings.bucket, record=lines)
             except ApiException as error:
-                raise Refused(error.status or 0, _reason(error.headers or {}, error.body or error.reason)) from None
+                headers: Mapping[str, str] = error.headers or {}
+                reason = _reason(headers, error.body or error.reason)
+                raise Refused(error.status or 0, reason, headers.get("Retry-After", "")) from None
 
     def close(self) -> None:
         """Drop the connection."""
@@ -187,7 +189,7 @@ def _token_header(settings: InfluxSettings) -> dict[str, str]:
 
 def _raise_unless_success(status: int, headers: Mapping[str, str], body: bytes) -> None:
     if not 200 <= status < 300:
-        raise Refused(status, _reason(headers, body.decode("utf-8", "replace")))
+        raise Refused(status, _reason(headers, body.decode("utf-8", "replace")), headers.get("Retry-After", ""))
 
 
 def _reason(headers: Mapping[str, str], body: str) -> str:

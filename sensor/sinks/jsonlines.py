@@ -26,6 +26,10 @@ class JsonLinesSink:
         """Write every point of the window."""
         self._lines.write(_lines(report))
 
+    def health(self) -> Mapping[str, int | float]:
+        """Nothing to say."""
+        return {}
+
     def close(self) -> None:
         """Close the file; standard output stays open for others."""
         self._lines.close()

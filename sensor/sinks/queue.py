@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Mapping
 
 from sensor.errors import OutputError
 from sensor.sinks import Sink
@@ -50,6 +51,10 @@ class QueuedSink:
             else:
                 self._reports.append(report)
                 self._changed.notify()
+
+    def health(self) -> Mapping[str, int | float]:
+        """What the sink says, and how many windows it was too slow for."""
+        return {**self._sink.health(), "output_lost_windows": self.dropped_windows}
 
     def close(self) -> None:
         """Let the sink finish what is queued, then raise what went wrong in it."""

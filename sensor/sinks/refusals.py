@@ -6,6 +6,8 @@ import base64
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import urllib3
@@ -22,10 +24,12 @@ REASON_CHARACTERS = 200
 class Refused(Exception):
     """An HTTP answer other than success, with the reason that the server gives."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, retry_after: str = "") -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.retry_after = retry_after
+        """The header as it came: seconds or a date (RFC 9110 section 10.2.3)."""
 
 
 @contextmanager
@@ -35,10 +39,25 @@ def explained(settings: InfluxSettings) -> Iterator[None]:
         yield
         return
     except Refused as error:
-        message = _refusal(settings, error.status, _quotable(error.reason, settings.token))
+        reason = _quotable(error.reason, settings.token)
+        failure = DeliveryError(f"{settings.url} {_refusal(settings, error.status, reason)}")
+        failure.status, failure.reason = error.status, reason
+        failure.retry_after = seconds_to_wait(error.retry_after)
     except (urllib3.exceptions.HTTPError, OSError, UnicodeDecodeError) as error:
-        message = _failure(settings, error)
-    raise DeliveryError(f"{settings.url} {message}")
+        failure = DeliveryError(f"{settings.url} {_failure(settings, error)}")
+    raise failure
+
+
+def seconds_to_wait(retry_after: str) -> float:
+    """What a Retry-After header asks for; 0 where there is none, or it is nonsense."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        until = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
+    return max((until - datetime.now(timezone.utc)).total_seconds(), 0.0)
 
 
 def _refusal(settings: InfluxSettings, status: int, reason: str) -> str:

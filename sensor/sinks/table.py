@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from sensor.output import standard_output
 from sensor.summary import Summary, print_summary
@@ -25,6 +25,10 @@ class TableSink:
     def write(self, report: Report) -> None:
         """Add one window."""
         self._summary.add_report(report)
+
+    def health(self) -> Mapping[str, int | float]:
+        """Nothing to say."""
+        return {}
 
     def close(self) -> None:
         """Print."""
