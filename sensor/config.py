@@ -31,6 +31,8 @@ LIMITS_KEY = "limits"
 LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
+DEFAULT_SERIES = 100_000
+
 MOST_CONFIGURATION = 2**20
 MOST_OCTETS = 262_144
 """libpcap's own bound on a packet (MAXIMUM_SNAPLEN)."""
@@ -173,6 +175,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("no_vlan_key", "Do not tell flows apart by VLAN: for mirrors that see both sides of a router.", flag=True),
     Option("monitored", "Prefix whose addresses are VMs; others are 'external'. Repeatable. "
            "Default: the private ranges.", parse_network, None, "PREFIX", multiple=True),
+    Option("external", "Names of those who are not VMs: one ('external'), prefix (their /24 or /48), or a file of "
+           "prefixes and names, such as an AS table.", str, "one", "one|prefix|FILE"),
     Option("inventory", "File of VMs and their tenants, CSV or TOML; read again when it changes.", Path,
            metavar="FILE"),
     Option("policy", "File of who may talk to whom, TOML; what it forbids becomes events. Read again when it changes.",
@@ -191,6 +195,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("store_sync", "What a power cut may cost: window (nothing), segment (up to 16 MiB), never (what the kernel "
            "had not written).", parse_sync, "window", "window|segment|never"),
     Option("sensor_name", "Name of this sensor in every point. Default: the host's name.", metavar="NAME"),
+    Option("series_budget", "Most series a day; what is light or new beyond is summed into 'other'.", parse_count,
+           str(DEFAULT_SERIES), "COUNT"),
     Option("influx_url", "InfluxDB's address.", metavar="URL", env="INFLUXDB_V2_URL"),
     Option("influx_org", "InfluxDB's organisation (2.x).", metavar="NAME", env="INFLUXDB_V2_ORG"),
     Option("influx_bucket", "Bucket (2.x), or database or database/retention-policy (1.x).", default="vmsensor",
@@ -232,6 +238,7 @@ class Settings:
     duplicate_horizon: int
     vlan_in_key: bool
     monitored: tuple[Network, ...]
+    external: str
     inventory: Path | None
     policy: Path | None
     bad_networks: Path | None
@@ -244,6 +251,7 @@ class Settings:
     store_age: int | None
     store_sync: Literal["window", "segment", "never"]
     live: bool
+    series_budget: int
     sensor_name: str
     influx: InfluxSettings | None
     duration: int | None = None
@@ -324,6 +332,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         duplicate_horizon=0 if value["keep_duplicates"] else value["duplicate_horizon"],
         vlan_in_key=not value["no_vlan_key"],
         monitored=tuple(value["monitored"]) or PRIVATE_NETWORKS,
+        external=value["external"],
         inventory=value["inventory"],
         policy=value["policy"],
         bad_networks=value["bad_networks"],
@@ -336,6 +345,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         store_age=value["store_age"],
         store_sync=value["store_sync"],
         live=command == "capture",
+        series_budget=value["series_budget"],
         sensor_name=value["sensor_name"] or platform.node() or "vmsensor",
         influx=influx,
         promiscuous=not value.get("no_promiscuous"),

@@ -174,7 +174,7 @@ DEPENDENCY: tuple[Metric, ...] = (
            "mean", "samples"),
     Metric("handshake_us", "us", "Mean time from SYN to SYN-ACK at the tap: the way to the server and back alone.",
            "mean", "samples"),
-    Metric("first_seen", "ns", "When the edge was first seen, ns since the epoch; also over restarts.",
+    Metric("first_seen", "ns", "When the edge was first seen, ns since the epoch; also over restarts.", "min",
            needs="samples"),
 )  # fmt: skip
 """Fields of measurement ``dependency``: one point per client VM, server VM and service with news in a window."""
@@ -236,6 +236,9 @@ SENSOR: tuple[Metric, ...] = (
     Metric("untold_segments", "segments", "As in vm_traffic, over all pairs."),
     Metric("confidence", "ratio", "1 - untold_segments / data segments, at least 0, over all pairs.", "ratio",
            "samples"),
+    Metric("series", "series", "Series of VM pairs, dependencies and events that were made today (UTC) so far."),
+    Metric("series_folded", "series", "Of this window, those that the series budget had no room for: in 'other'."),
+    Metric("folded_bytes", "octets", "Octets that are in 'other' for want of a series."),
     Metric("spool_bytes", "octets", "Size of the store on the disk; null without one, like what follows.",
            needs="samples"),
     Metric("spool_windows", "windows", "Windows in the store that InfluxDB has not taken yet.", needs="samples"),

@@ -9,11 +9,13 @@ from pathlib import Path
 from sensor.analysis.findings import Detector
 from sensor.analysis.limits import limits_with
 from sensor.analysis.observer import Observer
+from sensor.analysis.outside import load_naming
 from sensor.analysis.policy.detector import PolicyDetector
 from sensor.analysis.policy.policyfile import load_policy
 from sensor.analysis.policy.rules import Policy
 from sensor.analysis.report import Reporter
 from sensor.analysis.security.badnets import BadNetworkDetector, load_networks
+from sensor.analysis.series import SeriesBudget
 from sensor.config import Settings
 from sensor.health import Health
 from sensor.identity.inventory import Inventory, InventorySource
@@ -36,12 +38,21 @@ class Mind:
         self, settings: Settings, interface: str, more: Sequence[Detector] = (), health: Health | None = None
     ) -> None:
         source = watched(settings.inventory)
+        self._budget = SeriesBudget(settings.series_budget)
         self.observer = Observer(limits_with(settings.limits), [*_listed(settings, source), *more])
         self.is_kept = settings.memory is not None
         self._memory = Memory(settings.memory)
         self._saved_ns: int | None = None
         self.registry = Registry(settings.monitored, source, self._recall())
-        self.reporter = Reporter(settings.sensor_name, interface, self.registry, self.observer, health)
+        self.reporter = Reporter(
+            settings.sensor_name,
+            interface,
+            self.registry,
+            self.observer,
+            health,
+            self._budget,
+            load_naming(settings.external),
+        )
 
     def _recall(self) -> Learned:
         kept = self._memory.load()
@@ -50,6 +61,8 @@ class Mind:
         try:
             learned = Learned.from_json(kept["learned"])
             self.observer.restore(kept)
+            if "series" in kept:
+                self._budget.restore(kept["series"])
             return learned
         except (ValueError, TypeError, KeyError, IndexError) as error:
             log.warning("what was learned before is damaged (%s); it is learned anew", error)
@@ -65,7 +78,8 @@ class Mind:
     def save(self) -> None:
         """Keep everything; OutputError when that cannot be done."""
         if self.is_kept:
-            self._memory.save({"learned": self.registry.learned.to_json(), **self.observer.to_json()})
+            parts = {"learned": self.registry.learned.to_json(), "series": self._budget.to_json()}
+            self._memory.save({**parts, **self.observer.to_json()})
 
 
 def watched(path: Path | None) -> InventorySource:

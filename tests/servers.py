@@ -141,11 +141,11 @@ class InfluxServer(Server):
         )
         return [self._influxd, "-config", str(configuration)]
 
-    def query(self, text: str, database: str = "") -> list[dict[str, object]]:
+    def query(self, text: str, database: str = "", timeout: float = 10) -> list[dict[str, object]]:
         """The rows of an InfluxQL query, those of all series together, each with its tags; times in nanoseconds."""
         form = urllib.parse.urlencode({"q": text, "db": database, "epoch": "ns"}).encode()
         request = urllib.request.Request(f"{self.url}/query", form, self._login)
-        with urllib.request.urlopen(request, timeout=10, context=self._context) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=self._context) as answer:
             (result,) = json.load(answer)["results"]
         assert "error" not in result, result
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -117,7 +118,7 @@ def test_standard_output_on_a_full_disk(arguments: list[object], store: Path, tm
 
 
 def test_a_store_on_a_full_disk(tmp_path: Path) -> None:
-    """A real file system that fills up: the store says so, and what it holds can be shown."""
+    """A real file system that fills up: said when it happens and at the end; what the store holds can be shown."""
     need_root()
     mounted = tmp_path / "small"
     mounted.mkdir()
@@ -127,9 +128,11 @@ def test_a_store_on_a_full_disk(tmp_path: Path) -> None:
     )
     prefix = [need_tool("unshare"), "--mount", "sh", "-c", script, "sh", str(mounted)]
     done = vmsensor("read", DEMO, "--window", "1s", "--to", f"store:{mounted}/store", prefix=prefix)
-    said = complaint(done, OUTPUT)
-    assert f"{mounted}/store: cannot write to the store: No space left on device" in said
-    assert "received 5373 = " in done.stderr
+    first, totals, last = done.stderr.splitlines()
+    assert done.returncode == OUTPUT
+    assert first == f"vmsensor: {mounted}/store: windows are lost: No space left on device; make room on the disk"
+    assert totals.startswith("received 5373 = ")
+    assert re.fullmatch(rf"vmsensor: {mounted}/store: \d+ windows are lost: the disk is full; make room", last)
     shown = vmsensor("show", tmp_path / "kept")
     assert (shown.returncode, shown.stderr) == (OK, "")
 

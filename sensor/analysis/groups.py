@@ -17,19 +17,37 @@ DIRECTIONS = ("c2s", "s2c")
 
 
 @dataclass(frozen=True)
+class Ends:
+    """Who the flows of a window are put down to: for each record, client, server and service, and their names.
+
+    ``client`` and ``server`` are indices into ``names`` and ``tenants``, ``service`` into ``services`` (protocol,
+    service). ``scope`` is an index into ``parties.SCOPES``.
+    """
+
+    names: list[str]
+    tenants: list[str]
+    services: list[tuple[str, str]]
+    client: Ints
+    server: Ints
+    service: Ints
+    scope: Ints
+
+
+@dataclass(frozen=True)
 class PairGroups:
     """Each record appears twice, once for each direction: rows 0..n-1 client to server, n..2n-1 server to client.
 
-    ``of_row`` is the group of each row; the arrays of the groups are ``src``, ``dst`` (indices into the parties'
-    names), ``service`` (index into ``services``) and ``reverse`` (the group of the other direction).
+    ``of_row`` is the group of each row; the arrays of the groups are ``src``, ``dst``, ``service`` and ``scope``
+    (indices as in ``ends``) and ``reverse`` (the group of the other direction).
     """
 
+    ends: Ends
     of_row: Ints
     src: Ints
     dst: Ints
     service: Ints
+    scope: Ints
     reverse: Ints
-    services: list[tuple[str, str]]
     order: Ints
     starts: Ints
 
@@ -49,21 +67,28 @@ class PairGroups:
         return np.maximum.reduceat(rows[self.order], self.starts) if len(self) else rows
 
 
-def group_pairs(records: NumpyArray, parties: Parties) -> PairGroups:
-    """Group records by source VM, destination VM, protocol and service."""
+def ends_of(records: NumpyArray, parties: Parties) -> Ends:
+    """As the parties say, and by the server's port."""
     services, service = services_of(records)
-    src = np.concatenate([parties.client, parties.server]).astype(np.int64)
-    dst = np.concatenate([parties.server, parties.client]).astype(np.int64)
-    both = np.concatenate([service, service])
-    size = len(parties.names)
-    key = (src * size + dst) * max(len(services), 1) + both
-    unique, first, of_row = np.unique(key, return_index=True, return_inverse=True)
+    return Ends(
+        parties.names, parties.tenants, services, parties.client.astype(np.int64), parties.server.astype(np.int64),
+        service, parties.scope.astype(np.int64),
+    )  # fmt: skip
+
+
+def group_pairs(ends: Ends) -> PairGroups:
+    """Group records by source VM, destination VM, protocol and service."""
+    src, dst = np.concatenate([ends.client, ends.server]), np.concatenate([ends.server, ends.client])
+    both = np.concatenate([ends.service, ends.service])
+    size, services = len(ends.names), max(len(ends.services), 1)
+    unique, first, of_row = np.unique((src * size + dst) * services + both, return_index=True, return_inverse=True)
     of_row = of_row.reshape(-1)
-    backwards = (dst[first] * size + src[first]) * max(len(services), 1) + both[first]
+    backwards = (dst[first] * size + src[first]) * services + both[first]
     order = np.argsort(of_row, kind="stable")
     starts = np.searchsorted(of_row[order], np.arange(len(unique)))
     reverse = np.searchsorted(unique, backwards)
-    return PairGroups(of_row, src[first], dst[first], both[first], reverse, services, order, starts)
+    scope = np.concatenate([ends.scope, ends.scope])[first]
+    return PairGroups(ends, of_row, src[first], dst[first], both[first], scope, reverse, order, starts)
 
 
 def with_traffic(records: NumpyArray) -> npt.NDArray[np.bool_]:

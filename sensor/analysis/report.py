@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sensor.analysis.findings import Scene
+from sensor.analysis.fold import dependency_within, event_within
 from sensor.analysis.groups import DIRECTIONS, with_traffic
 from sensor.analysis.observer import Observer
+from sensor.analysis.outside import Naming
+from sensor.analysis.series import SeriesBudget
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
+from sensor.config import DEFAULT_SERIES
 from sensor.flows import flow_object
 from sensor.health import Health
 from sensor.identity.heard import Heard
 from sensor.identity.learned import Card, SwitchPort
 from sensor.identity.parties import Parties, resolve
 from sensor.identity.registry import Registry
-from sensor.metrics import FLOW_TOP, HEALTH, SENSOR
+from sensor.metrics import FLOW_TOP, SENSOR
 from sensor.native import OVERFLOW, NumpyArray
 from sensor.window import Column, Labels, Report, Snapshot, Table
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from sensor.identity.wire import Reader
 
 TOP_FLOWS = 10
+Value = int | float | str | None
 
 
 class Reporter:
@@ -38,12 +43,16 @@ class Reporter:
         registry: Registry,
         observer: Observer | None = None,
         health: Health | None = None,
+        budget: SeriesBudget | None = None,
+        naming: Naming | None = None,
     ) -> None:
         self.sensor = sensor
         self.interface = interface
         self._registry = registry
         self._observer = observer
         self._health = health or Health()
+        self._naming = naming
+        self._budget = budget or SeriesBudget(DEFAULT_SERIES)
         self._reader: Reader | None = None
 
     def report(self, snapshot: Snapshot) -> Report:
@@ -52,17 +61,10 @@ class Reporter:
         self._registry.learned.hear(heard)
         self._registry.refresh()
         parties = resolve(snapshot.records, self._registry)
+        self._budget.begin(snapshot.start_ns)
         tables = [
-            vm_traffic(snapshot, parties, self.sensor),
+            vm_traffic(snapshot, parties, self.sensor, self._budget, self._naming),
             flow_top(snapshot, parties, self.sensor),
-            sensor_table(
-                snapshot,
-                self.sensor,
-                self.interface,
-                unreadable,
-                self._registry.learned.switches,
-                self._health.since_last(),
-            ),
         ]
         if self._observer:
             inventory = self._registry.inventory
@@ -72,7 +74,9 @@ class Reporter:
             for seen in scene.cards:
                 card = Card(seen.domain.name, seen.mac)
                 self._registry.learned.see(card, seen.addresses, seen.place.vtep, seen.last_ns)
-            tables += self._observer.observe(snapshot, scene, self.sensor)
+            dependency, event = self._observer.observe(snapshot, scene, self.sensor)
+            tables += [dependency_within(self._budget, dependency), event_within(self._budget, event)]
+        tables.insert(2, self._sensor_table(snapshot, unreadable))
         return Report(
             snapshot.start_ns,
             snapshot.end_ns,
@@ -80,6 +84,17 @@ class Reporter:
             [table for table in tables if table.rows],
             snapshot.partial,
         )
+
+    def _sensor_table(self, snapshot: Snapshot, unreadable: int) -> Table:
+        own = {
+            "notices_unreadable": unreadable,
+            "series": self._budget.used,
+            "series_folded": self._budget.folded,
+            "folded_bytes": self._budget.folded_octets,
+            **_fed_from(self._registry.learned.switches),
+            **self._health.since_last(),
+        }
+        return sensor_table(snapshot, self.sensor, self.interface, own)
 
     def _read(self, snapshot: Snapshot) -> tuple[list[Heard], int]:
         """What the window's packets said of names, and how many of them could not be read."""
@@ -111,19 +126,14 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
     return Table("flow_top", len(top), tags, fields)
 
 
-def sensor_table(
-    snapshot: Snapshot, sensor: str, interface: str, unreadable: int = 0,
-    switches: Mapping[SwitchPort, int] | None = None, health: Mapping[str, int | float | None] | None = None,
-) -> Table:  # fmt: skip
-    """What the sensor itself did in the window; also when no packet came."""
+def sensor_table(snapshot: Snapshot, sensor: str, interface: str, own: Mapping[str, Value]) -> Table:
+    """What the sensor itself did in the window; also when no packet came. ``own`` is what no packet tells."""
     counters = snapshot.counters
-    values: dict[str, int | float | str | None] = {
+    values: dict[str, Value] = {
         "received": counters.received,
         "dropped_kernel": counters.dropped_kernel,
         "dropped_nic": counters.dropped_nic,
         "ip_bytes": counters.ip_bytes,
-        "notices_unreadable": unreadable,
-        **_fed_from(switches or {}),
         "flows": int(with_traffic(snapshot.records).sum()),
         "mirror_duplicate_ratio": (
             counters.fates["mirror_duplicate"] / counters.received if counters.received else None
@@ -131,7 +141,7 @@ def sensor_table(
         **_trust(snapshot.records),
         **{f"fate_{name}": count for name, count in counters.fates.items()},
         **counters.notes,
-        **(health or dict.fromkeys(HEALTH)),
+        **own,
     }
     fields = {metric.name: _single(values[metric.name], metric.unit in ("ratio", "s")) for metric in SENSOR}
     return Table("sensor", 1, {"sensor": Labels.of([sensor]), "interface": Labels.of([interface])}, fields)

@@ -6,27 +6,42 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor import native
-from sensor.analysis.groups import PairGroups, group_pairs, rows_of, with_traffic
+from sensor.analysis.fold import within
+from sensor.analysis.groups import PairGroups, ends_of, group_pairs, rows_of, with_traffic
+from sensor.analysis.outside import Naming, name_outsiders
 from sensor.analysis.quantiles import Floats, merged_quantiles
+from sensor.analysis.series import SeriesBudget
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
 from sensor.identity.parties import SCOPES, Parties
 from sensor.metrics import VM_TRAFFIC
-from sensor.protocols import TCP, protocol_name
+from sensor.protocols import TCP, UDP
 from sensor.window import Column, Labels, Snapshot, Table
 
 Mask = npt.NDArray[np.bool_]
 _NEVER = np.iinfo(np.int64).max
 
 
-def vm_traffic(snapshot: Snapshot, parties: Parties, sensor: str) -> Table:
-    """One row for each direction of a VM pair, protocol and service that had traffic in the window."""
+def vm_traffic(
+    snapshot: Snapshot,
+    parties: Parties,
+    sensor: str,
+    budget: SeriesBudget | None = None,
+    naming: Naming | None = None,
+) -> Table:
+    """One row for each direction of a VM pair, protocol and service that had traffic in the window.
+
+    What the budget has no series for is put together in ``other``, before anything is measured of it.
+    """
     records = snapshot.records
-    groups = group_pairs(records, parties)
+    ends = ends_of(records, parties)
+    groups = group_pairs(name_outsiders(ends, records, naming) if naming else ends)
+    if budget is not None:
+        groups = within(budget, groups, records)
     columns = {**_counts(records, groups), **_latencies(snapshot, groups), **_transits(records, groups)}
     columns["throughput_bps"] = Column(columns["bytes"].values * 8 / snapshot.seconds)
     rows = np.flatnonzero(_has_news(columns))
     fields = {metric.name: _take(columns[metric.name], rows) for metric in VM_TRAFFIC}
-    return Table("vm_traffic", len(rows), _tags(groups, parties, records, sensor, rows), fields)
+    return Table("vm_traffic", len(rows), _tags(groups, sensor, rows), fields)
 
 
 def _has_news(columns: dict[str, Column]) -> Mask:
@@ -45,29 +60,24 @@ def _take(column: Column, rows: npt.NDArray[np.intp]) -> Column:
     return Column(column.values[rows], None if column.valid is None else column.valid[rows])
 
 
-def _tags(
-    groups: PairGroups, parties: Parties, records: native.NumpyArray, sensor: str, rows: npt.NDArray[np.intp]
-) -> dict[str, Labels]:
-    src, dst, service = groups.src[rows], groups.dst[rows], groups.service[rows]
-    scope_of_row = np.concatenate([parties.scope, parties.scope])
-    scope = scope_of_row[groups.order[groups.starts]][rows] if len(records) else np.zeros(0, np.int8)
+def _tags(groups: PairGroups, sensor: str, rows: npt.NDArray[np.intp]) -> dict[str, Labels]:
+    src, dst, service, ends = groups.src[rows], groups.dst[rows], groups.service[rows], groups.ends
     return {
         "sensor": Labels.constant(sensor, len(rows)),
-        "src_vm": Labels(src, parties.names),
-        "dst_vm": Labels(dst, parties.names),
-        "src_tenant": Labels(src, parties.tenants),
-        "dst_tenant": Labels(dst, parties.tenants),
-        "scope": Labels(scope, SCOPES),
-        "protocol": Labels(service, [protocol for protocol, _ in groups.services]),
-        "service": Labels(service, [name for _, name in groups.services]),
+        "src_vm": Labels(src, ends.names),
+        "dst_vm": Labels(dst, ends.names),
+        "src_tenant": Labels(src, ends.tenants),
+        "dst_tenant": Labels(dst, ends.tenants),
+        "scope": Labels(groups.scope[rows], SCOPES),
+        "protocol": Labels(service, [protocol for protocol, _ in ends.services]),
+        "service": Labels(service, [name for _, name in ends.services]),
     }
 
 
 def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]:
     """Everything that is a plain sum, with what makes it null."""
-    protocols = [pair[0] for pair in groups.services]
-    is_tcp = np.array([name == protocol_name(TCP) for name in protocols], bool)[groups.service]
-    payload = np.array([name in ("tcp", "udp") for name in protocols], bool)[groups.service]
+    is_tcp = _holds(records, groups, (TCP,))  # not by the group's name: 'other' holds all kinds
+    payload = _holds(records, groups, (TCP, UDP))
     two_sided = np.tile(sides(records).both, 2)
     valid = {"any": None, "payload": payload, "tcp": is_tcp, "tcp_both": is_tcp & (groups.sum(two_sided) > 0)}
     columns = {}
@@ -83,6 +93,12 @@ def _counts(records: native.NumpyArray, groups: PairGroups) -> dict[str, Column]
     columns["loss_ratio"] = Column(_loss_ratio(columns), is_tcp)
     columns.update(_trust(records, groups, is_tcp))
     return columns
+
+
+def _holds(records: native.NumpyArray, groups: PairGroups, protocols: tuple[int, ...]) -> Mask:
+    """Groups with a flow of these protocols."""
+    found: Mask = groups.sum(np.tile(np.isin(records["protocol"], protocols), 2)) > 0
+    return found
 
 
 def _trust(records: native.NumpyArray, groups: PairGroups, is_tcp: Mask) -> dict[str, Column]:
