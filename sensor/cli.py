@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -17,10 +17,13 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from sensor import __version__
-from sensor.config import OPTIONS, Option, Settings, build, options_of
-from sensor.errors import INTERRUPTED, DamagedInputError, SensorError, UsageError
+from sensor.config import OPTIONS, Option, Settings, build, options_of, parse_duration
+from sensor.errors import INTERRUPTED, DamagedInputError, DeliveryError, SensorError, UsageError
 from sensor.output import abandon_standard_output, quiet_when_nobody_reads, write
 from sensor.stopping import Stop, stop_on_signals
+
+if TYPE_CHECKING:
+    from sensor.sinks.servers import InfluxSettings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -110,9 +113,7 @@ def show_command(directory: Path, top: int) -> None:
 @config_option
 def push_command(directory: Path, config_file: Path | None, **given: Any) -> None:
     """Send the windows kept in the store DIR to InfluxDB; those that it has already are not sent again."""
-    settings = build("read", {**given, "to": ("none",)}, config_file).influx
-    if settings is None:
-        raise UsageError("push needs a server: give --influx-url, or set INFLUXDB_V2_URL")
+    settings = _influx_settings(given, config_file, "push")
     from sensor.sinks.delivery import push, refused
 
     sent = push(directory, settings)
@@ -123,6 +124,59 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
         )
     if sent.rejected:
         raise refused(sent.rejected, directory)
+
+
+INFLUX = [option for option in OPTIONS if option.name.startswith("influx_")]
+
+
+def _influx_settings(given: dict[str, Any], config_file: Path | None, command: str) -> InfluxSettings:
+    settings = build("read", {**given, "to": ("none",)}, config_file).influx
+    if settings is None:
+        raise UsageError(f"{command} needs a server: give --influx-url, or set INFLUXDB_V2_URL")
+    return settings
+
+
+@vmsensor.group("influx")
+def influx_group() -> None:
+    """Look at and set up the database that windows are written to."""
+
+
+@influx_group.command("check")
+@add_options(INFLUX)
+@config_option
+def influx_check_command(config_file: Path | None, **given: Any) -> None:
+    """Test whether a sensor can write there and dashboards can read, and say what to fix."""
+    settings = _influx_settings(given, config_file, "influx check")
+    from sensor.databases.administer import check
+
+    lines = check(settings)
+    for line in lines:
+        write(f"{'ok  ' if line.is_good else 'FAIL'}  {line.what:<10} {line.text}\n")
+    if failed := [line.what for line in lines if not line.is_good]:
+        raise DeliveryError(f"{settings.url} will not do yet: {', '.join(failed)}; see above")
+
+
+@influx_group.command("setup")
+@click.option(
+    "--retention",
+    metavar="DURATION",
+    help="How long points are kept, for example 30d; that of a database that exists is only changed when this is given."
+    "  [default: 30d for a new one]",
+)
+@click.option("--downsample", is_flag=True, help="Let the server keep points of five minutes too, for two years.")
+@add_options(INFLUX)
+@config_option
+def influx_setup_command(retention: str | None, downsample: bool, config_file: Path | None, **given: Any) -> None:
+    """Make the database or bucket, where the server lets it be made from here; nothing is ever removed."""
+    settings = _influx_settings(given, config_file, "influx setup")
+    try:
+        retention_ns = parse_duration(retention) if retention else None
+    except ValueError as error:
+        raise UsageError(f"--retention: {error}") from None
+    from sensor.databases.administer import setup
+
+    for line in setup(settings, retention_ns, downsample):
+        write(f"{line}\n")
 
 
 VIEWS = ("filter", "window", "keep_duplicates", "no_vlan_key", "monitored", "inventory", "memory")

@@ -19,7 +19,7 @@ from sensor.errors import InputError, UsageError
 from sensor.textfiles import parse_toml, read_text
 
 if TYPE_CHECKING:
-    from sensor.sinks.influx import InfluxSettings
+    from sensor.sinks.servers import InfluxSettings
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -32,6 +32,8 @@ LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
 DEFAULT_SERIES = 100_000
+SERVERS = ("auto", "influxdb-1", "influxdb-1.8", "influxdb-2", "influxdb-3", "victoriametrics")
+"""``auto``, and the values of ``ServerKind``, which a test holds equal; not imported, because it takes time to load."""
 
 MOST_CONFIGURATION = 2**20
 MOST_OCTETS = 262_144
@@ -73,6 +75,13 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"\d+(_\d+)*", text.strip()) or not int(text):
         raise ValueError(f"{text!r} is no whole number above zero")
     return int(text)
+
+
+def parse_server(text: str) -> str:
+    """The kind of a time-series server."""
+    if text not in SERVERS:
+        raise ValueError(f"{text!r} is no kind of server; choose from {', '.join(SERVERS)}")
+    return text
 
 
 def parse_store_size(text: str) -> int:
@@ -205,6 +214,10 @@ OPTIONS: tuple[Option, ...] = (
            Path, metavar="PATH"),
     Option("influx_ca_file", "Certificate authority for InfluxDB's TLS.", Path, metavar="PATH"),
     Option("influx_no_verify", "Do not verify InfluxDB's TLS certificate.", flag=True),
+    Option("influx_server", "What the server is: auto (asked), influxdb-1, influxdb-1.8, influxdb-2, influxdb-3 or "
+           "victoriametrics.", parse_server, "auto", "KIND"),
+    Option("influx_timeout", "So long a request to InfluxDB may take.", parse_duration, "10s", "DURATION"),
+    Option("influx_no_gzip", "Do not compress what is sent to InfluxDB.", flag=True),
     Option("duration", "Stop after so long.", parse_duration, None, "DURATION", ("capture",)),
     Option("packets", "Stop after so many packets.", parse_count, None, "COUNT", ("capture",)),
     Option("buffer_size", "Kernel buffer for bursts.", parse_size, "64MiB", "SIZE", ("capture",)),
@@ -380,7 +393,7 @@ def influx_settings(value: Mapping[str, Any]) -> InfluxSettings | None:
     """The server to write to; None when no URL was given."""
     if not value["influx_url"]:
         return None
-    from sensor.sinks.influx import InfluxSettings  # here, because its HTTP client doubles the start-up time
+    from sensor.sinks.servers import InfluxSettings, ServerKind  # here: its HTTP client doubles the start-up time
 
     return InfluxSettings(
         url=value["influx_url"],
@@ -389,6 +402,9 @@ def influx_settings(value: Mapping[str, Any]) -> InfluxSettings | None:
         token=read_token(value["influx_token_file"]),
         ca_file=str(value["influx_ca_file"]) if value["influx_ca_file"] else None,
         verify=not value["influx_no_verify"],
+        timeout=value["influx_timeout"] / SECOND_NS,
+        gzip=not value["influx_no_gzip"],
+        server=None if value["influx_server"] == "auto" else ServerKind(value["influx_server"]),
     )
 
 

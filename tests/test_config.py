@@ -28,6 +28,7 @@ from sensor.config import (
     read_token,
 )
 from sensor.errors import InputError, UsageError
+from sensor.sinks.servers import ServerKind
 
 TOKEN = "s3cr3t-t0ken"
 SECOND = 10**9
@@ -172,6 +173,9 @@ def example(name: str) -> tuple[str, Any]:
         "influx_token_file": ("'{}/token'", TOKEN),
         "influx_ca_file": ("'{}/ca.pem'", "{}/ca.pem"),
         "influx_no_verify": ("true", False),
+        "influx_server": ("'influxdb-2'", ServerKind.INFLUXDB_2),
+        "influx_timeout": ("'3s'", 3.0),
+        "influx_no_gzip": ("true", False),
         "duration": ("'1h'", 3600 * SECOND),
         "packets": ("100", 100),
         "buffer_size": ("'1MiB'", 2**20),
@@ -183,6 +187,7 @@ def example(name: str) -> tuple[str, Any]:
 SETTING = {
     "keep_duplicates": "duplicate_horizon", "no_vlan_key": "vlan_in_key", "to": "sinks",
     "no_promiscuous": "promiscuous", "influx_token_file": "influx.token", "influx_no_verify": "influx.verify",
+    "influx_no_gzip": "influx.gzip",
 }  # fmt: skip
 """What an option is called in the settings, where that is not its own name."""
 

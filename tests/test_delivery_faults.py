@@ -15,9 +15,9 @@ import pytest
 from sensor.errors import DeliveryError, OutputError
 from sensor.sinks.blocks import read_blocks
 from sensor.sinks.delivery import Sent, push
-from sensor.sinks.influx import InfluxSettings
 from sensor.sinks.influxsink import InfluxSink
 from sensor.sinks.refusals import seconds_to_wait
+from sensor.sinks.servers import InfluxSettings
 from sensor.sinks.spool import SpoolLimits, SpoolSink
 from sensor.window import Column, Labels, Report, Table
 from tests.faults import Answer, faulty

@@ -12,8 +12,8 @@ import pytest
 from sensor.errors import DeliveryError, InputError, OutputError
 from sensor.sinks.batches import BATCH_LINES
 from sensor.sinks.delivery import Sent, push
-from sensor.sinks.influx import InfluxSettings, ServerKind, detect
 from sensor.sinks.influxsink import InfluxSink
+from sensor.sinks.servers import InfluxSettings, ServerKind, detect
 from sensor.sinks.spool import SpoolSink
 from sensor.window import Column, Labels, Report, Table
 from tests.reports import keep, make_report
@@ -55,7 +55,7 @@ def test_influxdb_holds_what_was_written(influxdb: InfluxServer, tmp_path: Path)
     """Points, tags, field types and timestamps in InfluxDB 1.6 are those of the reports."""
     database = influxdb.create_database("written")
     settings = InfluxSettings(influxdb.url, database)
-    assert detect(settings) is ServerKind.INFLUXDB_1
+    assert detect(settings).kind is ServerKind.INFLUXDB_1
     sink = influx_sink(tmp_path, settings)
     sink.open()
     for window in range(4):
@@ -101,7 +101,7 @@ def test_a_retention_policy_can_be_named(influxdb: InfluxServer, tmp_path: Path)
 def test_victoriametrics_holds_what_was_written(victoriametrics: VictoriaServer, tmp_path: Path) -> None:
     """Through influxdb-client: every number, label and timestamp is in VictoriaMetrics, to the millisecond it keeps."""
     settings = InfluxSettings(victoriametrics.url, "any")
-    assert detect(settings) is ServerKind.VICTORIAMETRICS
+    assert detect(settings).kind is ServerKind.VICTORIAMETRICS
     sink = influx_sink(tmp_path, settings)
     sink.open()
     for window in range(4):

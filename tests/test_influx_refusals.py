@@ -17,8 +17,8 @@ from sensor.errors import DeliveryError, UsageError
 from sensor.sinks.batches import BATCH_LINES
 from sensor.sinks.blocks import read_blocks
 from sensor.sinks.delivery import Sent, push
-from sensor.sinks.influx import InfluxSettings, ServerKind, detect
 from sensor.sinks.influxsink import InfluxSink
+from sensor.sinks.servers import InfluxSettings, ServerKind, detect
 from sensor.sinks.spool import SpoolSink
 from tests.needs import need_tool
 from tests.reports import keep, make_report
@@ -142,7 +142,7 @@ def test_influxdb_2_gets_the_stored_lines_in_batches(tmp_path: Path) -> None:
     keep(tmp_path, [make_report(0, BATCH_LINES + 1), make_report(1)])
     with fake_influxdb_2() as (url, bodies):
         settings = InfluxSettings(url + "/", "traffic", org="us", token=TOKEN)
-        assert detect(settings) is ServerKind.INFLUXDB_2
+        assert detect(settings).kind is ServerKind.INFLUXDB_2
         assert push(tmp_path, settings) == Sent(windows=2, lines=BATCH_LINES + 4)
     assert [body.count(b"\n") for body in bodies] == [BATCH_LINES, 1, 3]
     assert b"".join(bodies) == b"".join(block.data for block in read_blocks(tmp_path))

@@ -22,7 +22,7 @@ from sensor.identity.registry import Registry
 from sensor.metrics import VM_TRAFFIC
 from sensor.native import BIN, NumpyArray
 from sensor.sinks.delivery import push
-from sensor.sinks.influx import InfluxSettings
+from sensor.sinks.servers import InfluxSettings
 from sensor.sinks.spool import SpoolSink
 from sensor.window import Report, Snapshot, Table
 from tests.bigsite import DAY_START, Site

@@ -102,15 +102,12 @@ def _listed(path: Path) -> Iterable[tuple[Network, str]]:
     """A prefix and its name a line; or, as route collectors give it out, address, length and AS number."""
     text = read_text(path, "list of networks", MOST_OCTETS, "list prefixes instead of addresses")
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].replace(",", " ").split(None, 2)
+        words = line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
-        is_table = len(words) == 3 and "/" not in words[0] and words[1].isdecimal()
-        prefix, name = (
-            (f"{words[0]}/{words[1]}", f"AS{words[2]}")
-            if is_table
-            else (words[0], " ".join(" ".join(words[1:]).split()))
-        )
+        prefix, name = words[0], " ".join(words[1:])
+        if len(words) == 3 and "/" not in prefix and words[1].isdecimal():
+            prefix, name = f"{words[0]}/{words[1]}", f"AS{words[2]}"
         try:
             network = ipaddress.ip_network(prefix, strict=False)
         except ValueError:

@@ -13,9 +13,10 @@ from sensor.errors import DeliveryError
 from sensor.sinks.batches import Batches
 from sensor.sinks.blocks import Block, Position, read_blocks, require_store
 from sensor.sinks.delivered import Delivered
-from sensor.sinks.influx import InfluxSettings, Writer, connect
+from sensor.sinks.influx import Writer, connect
 from sensor.sinks.lock import StoreLock
 from sensor.sinks.rejects import FILE_NAME, Rejects
+from sensor.sinks.servers import InfluxSettings
 
 log = logging.getLogger(__name__)
 

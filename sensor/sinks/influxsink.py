@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from sensor.errors import DeliveryError, SensorError
 from sensor.sinks.blocks import Block, Position, headers_of, segment_numbers
 from sensor.sinks.delivery import Deliverer, refused, undelivered
-from sensor.sinks.influx import InfluxSettings
+from sensor.sinks.servers import InfluxSettings
 from sensor.sinks.spool import SpoolSink
 from sensor.window import Report
 

@@ -15,7 +15,7 @@ import urllib3
 from sensor.errors import DeliveryError
 
 if TYPE_CHECKING:
-    from sensor.sinks.influx import InfluxSettings
+    from sensor.sinks.servers import InfluxSettings
 
 REASON_CHARACTERS = 200
 """A server may answer with a page of HTML; this much of it is shown."""
