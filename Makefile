@@ -17,7 +17,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test ctest proof asan lint bench causes golden docs venv clean
+.PHONY: help demo test ctest proof asan lint bench causes golden dashboards docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ causes: $(VENV)/installed ## what tshark and the sensor say of each TCP flow of 
 golden: $(VENV)/installed ## rewrite the golden files from what the program prints now; look at the diff
 	@$(BIN)/pytest -q tests/test_golden.py --update-golden
 
+dashboards: $(VENV)/installed ## rewrite the Grafana dashboards from their code
+	@$(BIN)/python -m dashboards
+
 docs: $(VENV)/installed ## rewrite the generated parts of README.md and docs/
 	@$(BIN)/python docs/generate.py
 
@@ -91,7 +94,7 @@ define install
 	$(call need,test -e "$$($(include_path))/Python.h",the Python headers are missing; on Debian or Ubuntu: apt-get install build-essential python3-dev)
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing vmsensor and its tools into $(VENV), about a minute the first time ..."
-	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint,dashboards]'
 endef
 
 define build_extension

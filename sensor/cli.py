@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -17,12 +18,13 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from sensor import __version__
-from sensor.config import OPTIONS, Option, Settings, build, options_of, parse_duration
+from sensor.config import OPTIONS, Option, Settings, build, options_of, parse_duration, read_secret
 from sensor.errors import INTERRUPTED, DamagedInputError, DeliveryError, SensorError, UsageError
 from sensor.output import abandon_standard_output, quiet_when_nobody_reads, write
 from sensor.stopping import Stop, stop_on_signals
 
 if TYPE_CHECKING:
+    from sensor.grafana import DataSource
     from sensor.sinks.servers import InfluxSettings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -127,6 +129,7 @@ def push_command(directory: Path, config_file: Path | None, **given: Any) -> Non
 
 
 INFLUX = [option for option in OPTIONS if option.name.startswith("influx_")]
+(WINDOW,) = (option for option in OPTIONS if option.name == "window")
 
 
 def _influx_settings(given: dict[str, Any], config_file: Path | None, command: str) -> InfluxSettings:
@@ -177,6 +180,81 @@ def influx_setup_command(retention: str | None, downsample: bool, config_file: P
 
     for line in setup(settings, retention_ns, downsample):
         write(f"{line}\n")
+
+
+@vmsensor.group("grafana")
+def grafana_group() -> None:
+    """Bring the dashboards into a Grafana."""
+
+
+@grafana_group.command("export")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--seen-at",
+    metavar="PATH",
+    default="/etc/grafana/provisioning",
+    show_default=True,
+    help="Where Grafana sees DIR: the directory of its provisioning files.",
+)
+@click.option("--downsampled", is_flag=True, help="A data source for the points of five minutes too.")
+@add_options([WINDOW, *INFLUX])
+@config_option
+def grafana_export_command(
+    directory: Path, seen_at: str, downsampled: bool, config_file: Path | None, **given: Any
+) -> None:
+    """Write provisioning files, data source and dashboards, that a stock Grafana reads from DIR."""
+    settings = build("read", {**given, "to": ("none",)}, config_file)
+    if settings.influx is None:
+        settings = build("read", {**given, "to": ("none",), "influx_url": "http://localhost:8086"}, config_file)
+    from sensor.grafana.export import export
+
+    for path in export(directory, _data_sources(settings, downsampled), seen_at):
+        write(f"{path}\n")
+
+
+@grafana_group.command("install")
+@click.option("--url", metavar="URL", required=True, help="Grafana's address.")
+@click.option(
+    "--token-file",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="File that holds a service account's token, or user:password, and that only you can read;"
+    " without it, GRAFANA_TOKEN.",
+)
+@click.option("--token", metavar="TOKEN", help="The same on the command line, where others can see it; better not.")
+@click.option("--ca-file", metavar="PATH", type=click.Path(path_type=Path), help="Authority for Grafana's TLS.")
+@click.option("--downsampled", is_flag=True, help="A data source for the points of five minutes too.")
+@add_options([WINDOW, *INFLUX])
+@config_option
+def grafana_install_command(
+    url: str,
+    token_file: Path | None,
+    token: str | None,
+    ca_file: Path | None,
+    downsampled: bool,
+    config_file: Path | None,
+    **given: Any,
+) -> None:
+    """Put the dashboards into a running Grafana over its HTTP API; the data source too, when InfluxDB is named."""
+    secret = token or (read_secret(token_file) if token_file else os.environ.get("GRAFANA_TOKEN", "").strip())
+    if not secret:
+        raise UsageError("grafana install needs a token: give --token-file, or set GRAFANA_TOKEN")
+    settings = build("read", {**given, "to": ("none",)}, config_file)
+    from sensor.grafana.install import Grafana, install
+
+    grafana = Grafana(url, secret, str(ca_file) if ca_file else None)
+    with contextlib.closing(grafana):
+        for line in install(grafana, _data_sources(settings, downsampled)):
+            write(f"{line}\n")
+
+
+def _data_sources(settings: Settings, downsampled: bool) -> list[DataSource]:
+    if settings.influx is None:
+        return []
+    from sensor.grafana import DataSource
+
+    source = DataSource(settings.influx, settings.window)
+    return [source, replace(source, is_long=True)] if downsampled else [source]
 
 
 VIEWS = ("filter", "window", "keep_duplicates", "no_vlan_key", "monitored", "inventory", "memory")

@@ -410,8 +410,11 @@ def influx_settings(value: Mapping[str, Any]) -> InfluxSettings | None:
 
 def read_token(path: Path | None) -> str:
     """The token from its file, else from the environment; empty when there is none."""
-    if path is None:
-        return os.environ.get("INFLUXDB_V2_TOKEN", "").strip()
+    return os.environ.get("INFLUXDB_V2_TOKEN", "").strip() if path is None else read_secret(path)
+
+
+def read_secret(path: Path) -> str:
+    """A token from its file, which nobody else may read."""
     try:
         if path.stat().st_mode & 0o077:
             raise UsageError(f"{path}: the token file can be read by others; run: chmod 600 {path}")

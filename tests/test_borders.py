@@ -70,6 +70,11 @@ TENANTS = ("acme", "globex", "ops")
 @pytest.fixture
 def options(tmp_path: Path) -> list[object]:
     """An inventory, a policy and a list of bad networks, as options."""
+    return border_options(tmp_path)
+
+
+def border_options(tmp_path: Path) -> list[object]:
+    """The same, with the files in a directory."""
     files = {"inventory": ("vms.csv", INVENTORY), "policy": ("policy.toml", POLICY),
              "bad-networks": ("bad.txt", "# feed\n198.51.100.0/24 ; SBL1\n2001:db8:bad::/48\n")}  # fmt: skip
     given: list[object] = []

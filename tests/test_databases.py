@@ -15,7 +15,7 @@ import pytest
 
 from sensor.config import SERVERS
 from sensor.databases.administer import check, setup
-from sensor.databases.downsampling import DOWNSAMPLED, LONG, continuous_query, fields_by_reduction, task
+from sensor.databases.downsampling import DOWNSAMPLED, continuous_query, fields_by_reduction, long_name, task
 from sensor.databases.duration import in_words, parse
 from sensor.errors import DeliveryError
 from sensor.metrics import MEASUREMENTS
@@ -137,9 +137,9 @@ def test_five_minute_points_are_made_by_influxdb_itself(influxdb: InfluxServer, 
         influxdb.query(query.replace(" GROUP BY", " WHERE time >= 0 AND time < now() + 1000w GROUP BY"), database)
     for aggregate in ("sum(bytes)", "sum(packets)", "min(rtt_min_us)", "max(rtt_p99_us)", "sum(retransmissions)"):
         raw = influxdb.query(f"SELECT {aggregate} AS value FROM vm_traffic", database)
-        long = influxdb.query(f'SELECT {aggregate} AS value FROM "{LONG}".vm_traffic', database)
+        long = influxdb.query(f"SELECT {aggregate} AS value FROM vm_traffic", long_name(database))
         assert raw[0]["value"] == long[0]["value"] is not None
-    (count,) = influxdb.query(f'SELECT count(received) FROM "{LONG}".sensor', database)
+    (count,) = influxdb.query("SELECT count(received) FROM sensor", long_name(database))
     assert count["count"] == 1
 
 
@@ -262,7 +262,7 @@ def test_a_bucket_is_made_and_mapped_on_influxdb_2() -> None:
     mapping = posted[1][1]
     assert (mapping["database"], mapping["retention_policy"], mapping["default"]) == ("traffic", "autogen", True)
     tasks = [body["flux"] for path, body in posted if path == "/api/v2/tasks"]
-    assert tasks == [task("traffic", LONG, measurement) for measurement in DOWNSAMPLED]
+    assert tasks == [task("traffic", "traffic_5m", measurement) for measurement in DOWNSAMPLED]
 
 
 def test_a_bucket_is_checked_on_influxdb_2() -> None:

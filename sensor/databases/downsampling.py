@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from sensor.metrics import MEASUREMENTS, Metric
 
-LONG = "vmsensor_5m"
-"""The retention policy, or the bucket, of the five-minute points."""
+LONG_SUFFIX = "_5m"
 
 DOWNSAMPLED = ("vm_traffic", "dependency", "sensor")
 """Events are few and are kept as they are; top flows are of their window."""
@@ -23,6 +22,11 @@ _FUNCTIONS = {"sum": "sum", "count": "max", "min": "min", "max": "max", "mean": 
 _TEXT = ("mirror_switch", "mirror_port")
 _LEVELS = ("spool_bytes", "spool_windows", "spool_lag_s", "series")
 """Sizes of something, which do not add up over time."""
+
+
+def long_name(database: str) -> str:
+    """The database, or the bucket, of the five-minute points: one of its own, which dashboards can be pointed at."""
+    return database + LONG_SUFFIX
 
 
 def reduction(metric: Metric) -> str | None:
@@ -43,14 +47,14 @@ def fields_by_reduction(measurement: str) -> dict[str, list[str]]:
 
 
 def continuous_query(database: str, policy: str, measurement: str) -> str:
-    """InfluxQL that makes InfluxDB 1.x fill the long policy from another one."""
+    """InfluxQL that makes InfluxDB 1.x fill the long database from a policy of another one."""
     fields = ", ".join(
         f'{how}("{name}") AS "{name}"' for how, names in fields_by_reduction(measurement).items() for name in names
     )
+    source, target = f'"{database}"."{policy}"."{measurement}"', f'"{long_name(database)}"."autogen"."{measurement}"'
     return (
         f'CREATE CONTINUOUS QUERY "{CONTINUOUS_QUERIES[measurement]}" ON "{database}" RESAMPLE FOR {LATE} BEGIN '
-        f'SELECT {fields} INTO "{database}"."{LONG}"."{measurement}" FROM "{database}"."{policy}"."{measurement}" '
-        "GROUP BY time(5m), * END"
+        f"SELECT {fields} INTO {target} FROM {source} GROUP BY time(5m), * END"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from sensor.databases.downsampling import CONTINUOUS_QUERIES, LONG, continuous_query
+from sensor.databases.downsampling import CONTINUOUS_QUERIES, continuous_query, long_name
 from sensor.databases.duration import in_words, parse
 from sensor.errors import DeliveryError
 from sensor.sinks.influx import write_path
@@ -31,8 +31,8 @@ class Influx1Database:
             return False
         return not self._settings.policy or self._policy() is not None
 
-    def _is_listed(self) -> bool:
-        return any(row["name"] == self._settings.database for row in self._ask("SHOW DATABASES"))
+    def _is_listed(self, name: str = "") -> bool:
+        return any(row["name"] == (name or self._settings.database) for row in self._ask("SHOW DATABASES"))
 
     def retention_ns(self) -> int | None:
         """Of the policy."""
@@ -67,17 +67,16 @@ class Influx1Database:
         return [f"policy {name} keeps points {in_words(retention_ns)} from now on"]
 
     def downsample(self, retention_ns: int | None) -> list[str]:
-        """A policy for five-minute points, and continuous queries that fill it."""
-        on, policy = quoted(self._settings.database), self._policy()
+        """A database for five-minute points, and continuous queries that fill it."""
+        policy, long = self._policy(), long_name(self._settings.database)
         source = str(policy["name"]) if policy else "autogen"
-        if self._policy(LONG) is None:
-            how = f"DURATION {_duration(retention_ns)} REPLICATION 1"
-            self._ask(f"CREATE RETENTION POLICY {quoted(LONG)} ON {on} {how}")
-        done = [f"policy {LONG} keeps points of five minutes {in_words(retention_ns)}"]
+        if not self._is_listed(long):
+            self._ask(f"CREATE DATABASE {quoted(long)} WITH DURATION {_duration(retention_ns)} NAME autogen")
+        done = [f"database {long} keeps points of five minutes {in_words(retention_ns)}"]
         there = {str(row["name"]) for row in self._ask("SHOW CONTINUOUS QUERIES")}
         for measurement, name in CONTINUOUS_QUERIES.items():
             if name in there:
-                self._ask(f"DROP CONTINUOUS QUERY {quoted(name)} ON {on}")
+                self._ask(f"DROP CONTINUOUS QUERY {quoted(name)} ON {quoted(self._settings.database)}")
             self._ask(continuous_query(self._settings.database, source, measurement))
             done.append(f"continuous query {name} fills it")
         return done
@@ -86,8 +85,8 @@ class Influx1Database:
         """Drop the connection."""
         self._http.close()
 
-    def _policy(self, name: str = "") -> Row | None:
-        wanted = name or self._settings.policy
+    def _policy(self) -> Row | None:
+        wanted = self._settings.policy
         for row in self._ask(f"SHOW RETENTION POLICIES ON {quoted(self._settings.database)}"):
             if row["name"] == wanted if wanted else row["default"]:
                 return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from sensor.databases.downsampling import CONTINUOUS_QUERIES, LONG, task
+from sensor.databases.downsampling import CONTINUOUS_QUERIES, long_name, task
 from sensor.databases.duration import in_words
 from sensor.databases.influx1 import PROBE
 from sensor.errors import DeliveryError
@@ -72,12 +72,13 @@ class Influx2Database:
 
     def downsample(self, retention_ns: int | None) -> list[str]:
         """A bucket for five-minute points, and tasks that fill it."""
-        bucket = self._bucket(LONG) or self._create(LONG, retention_ns)
-        done = [f"bucket {LONG} keeps points of five minutes {in_words(retention_ns)}", self._map(bucket)]
+        long = long_name(self._settings.bucket)
+        bucket = self._bucket(long) or self._create(long, retention_ns)
+        done = [f"bucket {long} keeps points of five minutes {in_words(retention_ns)}", self._map(bucket)]
         tasks = self._client.tasks_api()
         there = {found.name: found for found in self._do(lambda: tasks.find_tasks(org=self._settings.org))}
         for measurement, name in CONTINUOUS_QUERIES.items():
-            flux = task(self._settings.bucket, LONG, measurement)
+            flux = task(self._settings.bucket, long, measurement)
             if name in there:
                 self._do(lambda name=name: tasks.delete_task(there[name].id))
             self._do(lambda flux=flux: tasks.create_task(task_create_request=_request(flux, self._settings.org)))
