@@ -30,6 +30,12 @@ demo: $(VENV)/installed ## set up, measure a bundled capture and print the summa
 	@echo "  $(BIN)/vmsensor show demo-data"
 	@echo "  $(BIN)/vmsensor read FILE.pcap"
 	@echo "  $(BIN)/vmsensor interfaces"
+	@echo
+	@echo "To see them in Grafana, on 1 January 2026, 00:00 to 00:02 (UTC), the time of this capture:"
+	@echo "  docker run -d --network host influxdb:1.8        # or: apt-get install influxdb"
+	@echo "  $(BIN)/vmsensor influx setup --influx-url http://127.0.0.1:8086 --retention 3650d"
+	@echo "  $(BIN)/vmsensor push demo-data --influx-url http://127.0.0.1:8086"
+	@echo "  $(BIN)/vmsensor grafana export grafana && docker run -d --network host -v \"\$$PWD/grafana:/etc/grafana/provisioning\" grafana/grafana"
 
 test: ctest $(VENV)/installed ## set up and run all tests, C tests included
 	@$(BIN)/pytest -q
@@ -70,7 +76,7 @@ docs: $(VENV)/installed ## rewrite the generated parts of README.md and docs/
 venv: $(VENV)/installed ## only set up .venv
 
 clean: ## remove everything that these targets made
-	@rm -rf $(VENV) build demo-data *.egg-info sensor/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build demo-data grafana *.egg-info sensor/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find sensor native tests pcaps docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ---------------------------------------------------------------------------------------

@@ -21,8 +21,11 @@ from sensor.config import OPTIONS, build
 from sensor.errors import FAILURES, INTERRUPTED, SensorError
 from sensor.metrics import DIRECTION, FLOW, MEASUREMENTS
 from sensor.native import ENDS, FATES, ROLES, STATES, TUNNELS
+from tests.command import DEMO
+from tests.command import vmsensor as vmsensor_run
 from tests.conftest import ReadCapture
 from tests.needs import PCAPS, ROOT, need_tool
+from tests.servers import InfluxServer
 
 DOCS = ROOT / "docs"
 PAGES = [path for path in generate.PAGES if path.is_file()]
@@ -190,7 +193,7 @@ def test_commands_in_the_pages_are_valid() -> None:
             assert words[1] in make_targets(), f"{page}: {line}"
         else:
             try:
-                name = " ".join(words[1:3]) if words[1] == "policy" else words[1]
+                name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else words[1]
                 COMMANDS[name].make_context(name, words[1 + len(name.split()) :]).close()
             except (KeyError, click.UsageError) as error:
                 pytest.fail(f"{page}: {line}: {error}")
@@ -316,3 +319,21 @@ def test_flow_record_has_the_documented_fields(read_capture: ReadCapture) -> Non
 def test_every_word_that_users_see_is_documented(page: str, words: tuple[str, ...]) -> None:
     """Fates, tunnels, roles, states and ends come from C enums; each member is explained."""
     assert {word for word in words if f"`{word}`" not in text_of(page)} == set()
+
+
+# --- queries in the pages ----------------------------------------------------------------------------------------------
+
+
+def test_traffic_that_two_sensors_saw_can_be_counted_once(influxdb: InfluxServer, tmp_path: Path) -> None:
+    """The query of the page on scale, as it stands, over the same capture by two sensors, gives what one has seen."""
+    database = influxdb.create_database("twice")
+    to = ("--to", "influx", "--influx-url", influxdb.url, "--influx-bucket", database)
+    for name in ("left", "right"):
+        done = vmsensor_run("read", DEMO, "--sensor-name", name, "--store", tmp_path / name, *to)
+        assert done.returncode == 0, done.stderr
+    query = text_of("docs/scale.md").partition("<!-- tested: once -->")[2].partition("\n\nWhat is in")[0]
+    (once,) = influxdb.query(" ".join(query.split()), database)
+    (twice,) = influxdb.query("SELECT sum(bytes) FROM vm_traffic", database)
+    (own,) = influxdb.query("SELECT sum(ip_bytes) FROM sensor WHERE sensor = 'left'", database)
+    assert once["sum"] == own["sum"]
+    assert twice["sum"] == 2 * int(str(own["sum"]))

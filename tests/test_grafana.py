@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from sensor.grafana import dashboards
-from tests.command import DELIVERY, INPUT, OK, OUTPUT, USAGE, complaint, vmsensor
-from tests.servers import free_port
+from tests.command import DELIVERY, DEMO, INPUT, OK, OUTPUT, USAGE, complaint, vmsensor
+from tests.needs import ROOT
+from tests.servers import InfluxServer, free_port
 
 TOKEN = "glsa_s3cret"
 
@@ -184,3 +186,19 @@ def test_a_grafana_that_refuses_is_explained(tmp_path: Path) -> None:
     assert "can be read by others" in complaint(vmsensor(*open_file), USAGE)
     missing_file = ("grafana", "install", "--url", nobody, "--token-file", tmp_path / "none")
     assert "cannot read the token file" in complaint(vmsensor(*missing_file), INPUT)
+
+
+def test_the_last_lines_of_the_demo_work(influxdb: InfluxServer, tmp_path: Path) -> None:
+    """What `make demo` says at its end, run as it stands but for the containers and the port, over its own store."""
+    listed = re.findall(r'@echo "  (.*)"', (ROOT / "Makefile").read_text())
+    lines = [line for line in listed if re.match(r"\$\(BIN\)/vmsensor (influx|push|grafana)", line)]
+    assert [line.split()[1] for line in lines] == ["influx", "push", "grafana"]
+    assert vmsensor("read", DEMO, "--store", tmp_path / "demo-data", "--to", "store").returncode == OK
+    for line in lines:
+        words = line.partition(" && ")[0].replace("http://127.0.0.1:8086", influxdb.url).split()
+        done = vmsensor(*words[1:], cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (OK, ""), line
+    (octets,) = influxdb.query("SELECT sum(bytes) FROM vm_traffic", "vmsensor")
+    (own,) = influxdb.query("SELECT sum(ip_bytes) FROM sensor", "vmsensor")
+    assert octets["sum"] == own["sum"] is not None
+    assert (tmp_path / "grafana" / "datasources" / "vmsensor.yaml").is_file()
