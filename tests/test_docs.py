@@ -321,7 +321,7 @@ def test_every_word_that_users_see_is_documented(page: str, words: tuple[str, ..
     assert {word for word in words if f"`{word}`" not in text_of(page)} == set()
 
 
-# --- queries in the pages ----------------------------------------------------------------------------------------------
+# --- queries in the pages
 
 
 def test_traffic_that_two_sensors_saw_can_be_counted_once(influxdb: InfluxServer, tmp_path: Path) -> None:
