@@ -31,6 +31,7 @@ class Faults:
 
 
 class _Proxy(http.server.BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # or each answer waits for a delayed ACK
     faults: Faults
     server_url: str
 

@@ -53,6 +53,7 @@ class Batches:
                     self._rejects.add(piece, count, refusal.reason)
                     continue
             pieces.extendleft(reversed(list(split(piece, (count + 1) // 2))))
+        self._rejects.sync()
 
 
 def _is_about_lines(refusal: DeliveryError) -> bool:

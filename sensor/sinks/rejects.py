@@ -30,22 +30,36 @@ class Rejects:
         self.path = directory / FILE_NAME
         self.points = 0
         self._destination = destination
+        self._is_synced = True
 
     def add(self, lines: bytes, count: int, reason: str) -> None:
-        """Keep ``count`` lines; they are on the disk when this returns. OutputError when they cannot be."""
+        """Keep ``count`` lines; they are on the disk once ``sync`` has returned. OutputError when they cannot be."""
         header = f"# vmsensor-rejected server={_quoted(self._destination)} lines={count} reason={_quoted(reason)}\n"
         try:
             if self.path.exists() and self.path.stat().st_size > MOST_OCTETS:
                 self.path.replace(self.path.with_name("rejected.old.lp"))
             with self.path.open("ab") as file:
                 file.write(header.encode("utf-8", "backslashreplace") + lines)
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot keep what the server refuses: {error.strerror}") from None
+            raise self._failure(error) from None
         if not self.points:
             log.warning("%s refuses points (%s); they are kept in %s", self._destination, reason, self.path)
         self.points += count
+        self._is_synced = False
+
+    def sync(self) -> None:
+        """Before the window that they are of is noted as delivered."""
+        if self._is_synced:
+            return
+        try:
+            with self.path.open("ab") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._failure(error) from None
+        self._is_synced = True
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path}: cannot keep what the server refuses: {error.strerror}")
 
 
 def _quoted(text: str) -> str:
