@@ -67,3 +67,12 @@ class InfluxQL(Dataquery):
         if self.alias:
             shape = {"resultFormat": "time_series", "alias": self.alias}
         return {"datasource": SOURCE, "query": self.query, "rawQuery": True, "refId": self.ref_id, **shape}
+
+
+def round_trip_times() -> tuple[InfluxQL, ...]:
+    """Over the chosen pairs; percentiles of an interval are the worst window's."""
+    shown = {
+        'min("rtt_min_us")': "shortest", 'median("rtt_p50_us")': "median of medians",
+        'max("rtt_p95_us")': "worst 95th percentile", 'max("rtt_p99_us")': "worst 99th percentile",
+    }  # fmt: skip
+    return tuple(InfluxQL(select(what, "vm_traffic", *TRAFFIC, by="time"), alias) for what, alias in shown.items())

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from dashboards.influxql import LOSS, LOST, SENSOR, TCP, THROUGHPUT, TRAFFIC, InfluxQL, heaviest, select
+from dashboards.influxql import (
+    LOSS,
+    LOST,
+    SENSOR,
+    TCP,
+    THROUGHPUT,
+    TRAFFIC,
+    InfluxQL,
+    heaviest,
+    round_trip_times,
+    select,
+)
 from dashboards.parts import (
     ANY_IS_BAD,
     LOSS_STEPS,
@@ -60,10 +71,8 @@ def overview() -> Dashboard:
             InfluxQL(select(THROUGHPUT, "vm_traffic", *TRAFFIC, by='time, "service"'), "$tag_service")))
         .with_panel(series(
             "Round-trip time", "From the tap to the receiver and back, over all pairs: the shortest, the median of the"
-            " pairs' medians, and the worst pair's 95th percentile of the interval.", "µs",
-            InfluxQL(select('min("rtt_min_us")', "vm_traffic", *TRAFFIC, by="time"), "shortest"),
-            InfluxQL(select('median("rtt_p50_us")', "vm_traffic", *TRAFFIC, by="time"), "median of medians"),
-            InfluxQL(select('max("rtt_p95_us")', "vm_traffic", *TRAFFIC, by="time"), "worst 95th percentile")))
+            " pairs' medians, and the worst pair's 95th and 99th percentile of the interval.", "µs",
+            *round_trip_times()))
         .with_panel(series(
             "TCP loss by scope", "Segments lost of those sent, of the sums of each interval. A hundredth of it cripples a"
             " bulk transfer.", "percentunit",

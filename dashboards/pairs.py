@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.influxql import LOSS, TCP, THROUGHPUT, TRAFFIC, InfluxQL, select
+from dashboards.influxql import LOSS, TCP, THROUGHPUT, TRAFFIC, InfluxQL, round_trip_times, select
 from dashboards.parts import LOSS_STEPS, board, matrix, series, traffic_variables
 
 PAIR = '"src_vm", "dst_vm"'
@@ -42,10 +42,7 @@ def pairs() -> Dashboard:
         .with_panel(series(
             "Round-trip time of all chosen pairs", "Over the chosen pairs: the shortest; the median of their medians; the worst"
             " 95th and 99th percentile of the interval.", "µs",
-            InfluxQL(select('min("rtt_min_us")', "vm_traffic", *TRAFFIC, by="time"), "shortest"),
-            InfluxQL(select('median("rtt_p50_us")', "vm_traffic", *TRAFFIC, by="time"), "median"),
-            InfluxQL(select('max("rtt_p95_us")', "vm_traffic", *TRAFFIC, by="time"), "worst 95th"),
-            InfluxQL(select('max("rtt_p99_us")', "vm_traffic", *TRAFFIC, by="time"), "worst 99th")))
+            *round_trip_times()))
         .with_panel(series(
             "Waiting and handshakes", "Waiting is what exceeds the shortest round-trip time: queues. A handshake is SYN"
             " to the ACK that ends it. Means over pairs and windows.", "µs",

@@ -61,12 +61,21 @@ def parse_duration(text: str) -> int:
 
 def parse_size(text: str) -> int:
     """``"64MiB"``, ``"1GB"`` or plain bytes; a size that the kernel can give a capture buffer."""
-    match = re.fullmatch(r"(\d+)\s*([KMG]i?B|B)?", text.strip())
+    return _octets(text, 2**16, 2**31, "a buffer has from 64KiB to just below 2GiB")
+
+
+def parse_store_size(text: str) -> int:
+    """The same of a store, which has to hold a few segments."""
+    return _octets(text, 2**20, 2**60, "a store has at least 1MiB")
+
+
+def _octets(text: str, least: int, below: int, bounds: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([KMGT]i?B|B)?", text.strip())
     if not match:
         raise ValueError(f"{text!r} is no size; write for example 64MiB")
     size = int(match[1]) * _SIZES[match[2] or ""]
-    if not 2**16 <= size < 2**31:
-        raise ValueError(f"{text!r} is out of range; a buffer has from 64KiB to just below 2GiB")
+    if not least <= size < below:
+        raise ValueError(f"{text!r} is out of range; {bounds}")
     return size
 
 
@@ -82,17 +91,6 @@ def parse_server(text: str) -> str:
     if text not in SERVERS:
         raise ValueError(f"{text!r} is no kind of server; choose from {', '.join(SERVERS)}")
     return text
-
-
-def parse_store_size(text: str) -> int:
-    """The same of a store, which has to hold a few segments."""
-    match = re.fullmatch(r"(\d+)\s*([KMGT]i?B|B)?", text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no size; write for example 10GiB")
-    size = int(match[1]) * _SIZES[match[2] or ""]
-    if not 2**20 <= size < 2**60:
-        raise ValueError(f"{text!r} is out of range; a store has at least 1MiB")
-    return size
 
 
 def parse_sync(text: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from tests.fakes import Handler, serving
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -30,24 +30,23 @@ class Faults:
     before_answer: Callable[[], None] = lambda: None
 
 
-class _Proxy(http.server.BaseHTTPRequestHandler):
-    disable_nagle_algorithm = True  # or each answer waits for a delayed ACK
+class _Proxy(Handler):
     faults: Faults
     server_url: str
 
     def do_GET(self) -> None:
         """Pass on."""
-        self._answer(*self._pass_on(None))
+        self._give(*self._pass_on(None))
 
     def do_POST(self) -> None:
         """A write: fail as told, else pass on."""
         faults = self.faults
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         faults.writes += 1
         if faults.answers:
-            self._answer(*faults.answers.popleft())
+            self._give(*faults.answers.popleft())
         elif faults.largest is not None and len(body) > faults.largest:
-            self._answer(413, {}, b'{"error":"Request Entity Too Large"}')
+            self._give(413, {}, b'{"error":"Request Entity Too Large"}')
         else:
             answer = self._pass_on(body)
             faults.before_answer()
@@ -55,7 +54,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
                 faults.cut -= 1
                 self.close_connection = True
             else:
-                self._answer(*answer)
+                self._give(*answer)
 
     def _pass_on(self, body: bytes | None) -> Answer:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
@@ -68,18 +67,12 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         except OSError:
             return 502, {}, b'{"error":"no upstream"}'
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
-                self.send_header(name, value)
-        if status != 204:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def _give(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        kept = {name: value for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION}
+        self.answer(status, body, kept)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+
+_OF_THE_CONNECTION = ("content-length", "transfer-encoding", "connection", "date", "server")
 
 
 @contextmanager
@@ -87,13 +80,5 @@ def faulty(server_url: str) -> Iterator[Faults]:
     """A proxy to the server at ``server_url``; where it listens is in ``url``."""
     faults = Faults()
     handler = type("Proxy", (_Proxy,), {"faults": faults, "server_url": server_url, "protocol_version": "HTTP/1.1"})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
-        proxy.daemon_threads = True
-        faults.url = f"http://127.0.0.1:{proxy.server_port}"
-        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield faults
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with serving(handler) as faults.url:
+        yield faults

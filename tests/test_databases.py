@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from sensor.sinks.delivery import push
 from sensor.sinks.influx import V2Writer, connect
 from sensor.sinks.servers import InfluxSettings, ServerKind
 from tests.command import DELIVERY, DEMO, OK, USAGE, complaint, vmsensor
+from tests.fakes import Handler, serving
 from tests.reports import keep, make_report
 from tests.servers import InfluxServer, VictoriaServer, free_port
 
@@ -185,7 +184,7 @@ def test_a_kind_that_is_forced_is_not_asked_for(influxdb: InfluxServer) -> None:
 # ---- fakes, as InfluxDB 2 and 3 are not packaged for Debian
 
 
-class _Fake(http.server.BaseHTTPRequestHandler):
+class _Fake(Handler):
     """Remembers what it is asked, and answers from a table of (method, path) -> (status, JSON)."""
 
     version: str
@@ -194,50 +193,27 @@ class _Fake(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Look up."""
-        self._reply("GET", None)
+        self._reply(parse_qs(urlparse(self.path).query))
 
     def do_POST(self) -> None:
         """Look up."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        try:
-            self._reply("POST", json.loads(body))
-        except ValueError:
-            self._reply("POST", body)
+        body = self.body()
+        self._reply(json.loads(body) if body.startswith(b"{") else body)
 
-    def do_PATCH(self) -> None:
-        """Look up."""
-        self._reply("PATCH", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def _reply(self, method: str, body: Any) -> None:
+    def _reply(self, asked: Any) -> None:
         path = urlparse(self.path).path
-        self.asked.append((method, path, body if body is not None else parse_qs(urlparse(self.path).query)))
-        status, said = (204, None) if path == "/ping" else self.answers.get((method, path), (404, {"message": path}))
-        content = b"" if said is None else json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("X-Influxdb-Version", self.version)
-        self.send_header("Content-Type", "application/json")
-        if status != 204:
-            self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        self.asked.append((self.command, path, asked))
+        status, said = self.answers.get((self.command, path), (404, {"message": path}))
+        status, said = (204, None) if path == "/ping" else (status, said)
+        self.answer_json(status, said, {"X-Influxdb-Version": self.version})
 
 
 @contextmanager
 def fake(version: str, answers: dict[tuple[str, str], tuple[int, Any]]) -> Iterator[tuple[str, list[Any]]]:
     """The URL of a fake server, and what it is asked."""
     handler = type("Handler", (_Fake,), {"version": version, "answers": answers, "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", handler.asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler) as url:
+        yield url, handler.asked
 
 
 MAPPING = {"orgID": "o1", "bucketID": "b1", "database": "traffic", "retention_policy": "autogen", "default": True}

@@ -23,7 +23,7 @@ from sensor.window import Column, Labels, Report, Table
 from tests.faults import Answer, faulty
 from tests.needs import missing, need_root, need_tool
 from tests.reports import SECOND, keep, make_report
-from tests.servers import InfluxServer
+from tests.servers import InfluxServer, VictoriaServer
 from tests.test_influx import expected_totals, influx_sink, totals, wait_until
 
 
@@ -60,6 +60,28 @@ def test_refusals_cost_nothing(influxdb: InfluxServer, tmp_path: Path, answers: 
         wait_until(lambda: sink.pending_windows == 0)
         sink.close()
     assert totals(influxdb, database) == expected_totals(range(6), 40)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 401])
+def test_refusals_of_the_newer_interface_cost_nothing(
+    victoriametrics: VictoriaServer, tmp_path: Path, status: int
+) -> None:
+    """The same by way of influxdb-client, as InfluxDB 2 is written: nothing is retried behind the sink's back."""
+    with faulty(victoriametrics.url) as faults:
+        faults.answers.extend([(status, {"Retry-After": "0"}, b'{"message":"not now"}')] * 2)
+        sink = influx_sink(tmp_path, InfluxSettings(faults.url, "any"))
+        sink.open()
+        name = f"tap-{status}"
+        reports = [make_report(window) for window in range(3)]
+        for report in reports:
+            report.tables[0].tags["sensor"] = Labels.constant(name, 3)
+            sink.write(report)
+        wait_until(lambda: sink.pending_windows == 0)
+        sink.close()
+        assert (faults.writes, sink.health()["delivery_failures"]) == (3 + 2, 2)
+    exported = victoriametrics.export(f'vm_traffic_bytes{{sensor="{name}"}}')
+    octets = sum(value for line in exported for value in line["values"])  # type: ignore[attr-defined]
+    assert octets == expected_totals(range(3))[1]
 
 
 def test_the_server_says_when_to_come_back(influxdb: InfluxServer, tmp_path: Path) -> None:

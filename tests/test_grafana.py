@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from sensor.grafana import dashboards
 from tests.command import DELIVERY, DEMO, INPUT, OK, OUTPUT, USAGE, complaint, vmsensor
+from tests.fakes import Handler, serving
 from tests.needs import ROOT
 from tests.servers import InfluxServer, free_port
 
@@ -82,7 +81,7 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     )
 
 
-class _FakeGrafana(http.server.BaseHTTPRequestHandler):
+class _FakeGrafana(Handler):
     """The endpoints of Grafana's HTTP API that are used, with the answers that its documentation gives."""
 
     kept: dict[str, Any]
@@ -94,53 +93,33 @@ class _FakeGrafana(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Make one."""
-        body = self._body()
+        body = json.loads(self.body())
         place = {
             "/api/datasources": lambda: f"/api/datasources/uid/{body['uid']}",
             "/api/folders": lambda: f"/api/folders/{body['uid']}",
             "/api/dashboards/db": lambda: f"/api/dashboards/uid/{body['dashboard']['uid']}",
         }[self.path]()
-        if self.path == "/api/folders" and body["uid"] in self.kept.get("taken", ()):
-            self._reply(412, {"message": "taken"})
-            return
         self.kept[place] = body
         self._reply(200, {"url": "/d/" + body["dashboard"]["uid"]} if "dashboard" in body else {"uid": body["uid"]})
 
     def do_PUT(self) -> None:
         """Change one."""
-        self.kept[self.path] = self._body()
+        self.kept[self.path] = json.loads(self.body())
         self._reply(200, {})
-
-    def _body(self) -> Any:
-        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
     def _reply(self, status: int, said: Any) -> None:
         self.asked.append((self.command, self.path))
         if self.headers["Authorization"] not in (f"Bearer {TOKEN}", "Basic YWRtaW46YWRtaW4="):
             status, said = 401, {"message": f"Invalid API key {self.headers['Authorization']}"}
-        content = json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        self.answer_json(status, said)
 
 
 @contextmanager
 def fake_grafana() -> Iterator[tuple[str, dict[str, Any], list[tuple[str, str]]]]:
     """URL, what it keeps, what it was asked."""
     handler = type("Handler", (_FakeGrafana,), {"kept": {}, "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", handler.kept, handler.asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler) as url:
+        yield url, handler.kept, handler.asked
 
 
 def test_everything_is_installed_and_again(tmp_path: Path) -> None:

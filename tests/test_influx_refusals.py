@@ -6,7 +6,6 @@ import gzip
 import http.server
 import logging
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from sensor.sinks.delivery import Sent, push
 from sensor.sinks.influxsink import InfluxSink
 from sensor.sinks.servers import InfluxSettings, ServerKind, detect
 from sensor.sinks.spool import SpoolSink
+from tests.fakes import Handler, serving
 from tests.needs import need_tool
 from tests.reports import keep, make_report
 from tests.servers import InfluxServer, free_port
@@ -91,7 +91,7 @@ def test_a_server_with_a_limit_of_size_gets_smaller_requests(strict_influxdb: In
     assert strict_influxdb.query(at, "traffic")[0]["count"] == 3000
 
 
-class FakeInflux2(http.server.BaseHTTPRequestHandler):
+class FakeInflux2(Handler):
     """Answers like InfluxDB 2, of which there is no Debian package; says ``status`` and ``reason`` to a write."""
 
     status = 204
@@ -100,41 +100,22 @@ class FakeInflux2(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Ping."""
-        self._answer(204, b"", {"X-Influxdb-Version": "v2.7.1"})
+        self.answer(204, headers={"X-Influxdb-Version": "v2.7.1"})
 
     def do_POST(self) -> None:
         """Write: note the lines, and repeat the secret in the answer, as no real server should."""
-        self.bodies.append(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.bodies.append(gzip.decompress(self.body()))
         echo = f"{self.reason} {self.headers['Authorization']}" if self.status != 204 else ""
-        self._answer(self.status, b'{"message":"%b"}' % echo.encode() if echo else b"", {"Location": "http://other/"})
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            if key != "Location" or 300 <= status < 400:
-                self.send_header(key, value)
-        if status != 204:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        redirect = {"Location": "http://other/"} if 300 <= self.status < 400 else {}
+        self.answer(self.status, b'{"message":"%b"}' % echo.encode() if echo else b"", redirect)
 
 
 @contextmanager
 def fake_influxdb_2(status: int = 204, reason: str = "") -> Iterator[tuple[str, list[bytes]]]:
     """The URL of a fake server and the bodies that it receives."""
     handler = type("Handler", (FakeInflux2,), {"status": status, "reason": reason, "bodies": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", handler.bodies
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler) as url:
+        yield url, handler.bodies
 
 
 def test_influxdb_2_gets_the_stored_lines_in_batches(tmp_path: Path) -> None:
@@ -185,15 +166,11 @@ def test_a_refusal_is_explained_without_the_token(
 def test_something_else_at_the_address_is_said_so(tmp_path: Path) -> None:
     """A web server that is no time-series database is recognised before any data is sent."""
     handler = type("Plain", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            with pytest.raises(DeliveryError, match="neither InfluxDB nor VictoriaMetrics; check --influx-url"):
-                detect(InfluxSettings(f"http://127.0.0.1:{server.server_port}", "traffic"))
-        finally:
-            server.shutdown()
-            thread.join()
+    with (
+        serving(handler) as url,
+        pytest.raises(DeliveryError, match="neither InfluxDB nor VictoriaMetrics; check --influx-url"),
+    ):
+        detect(InfluxSettings(url, "traffic"))
 
 
 def test_an_unknown_host_is_unreachable() -> None:

@@ -7,13 +7,11 @@ from urllib.parse import urlencode
 
 from sensor.databases.downsampling import CONTINUOUS_QUERIES, continuous_query, long_name
 from sensor.databases.duration import in_words, parse
+from sensor.databases.probe import try_v1_write
 from sensor.errors import DeliveryError
-from sensor.sinks.influx import write_path
 from sensor.sinks.servers import Http, InfluxSettings
 
 Row = dict[str, Any]
-PROBE = b"# vmsensor influx check\n"
-"""Line protocol without a point: what it takes to write, and nothing written."""
 
 
 class Influx1Database:
@@ -41,7 +39,7 @@ class Influx1Database:
 
     def try_write(self) -> None:
         """Lines without a point."""
-        self._http.demand("POST", write_path(self._settings), PROBE)
+        try_v1_write(self._http)
 
     def try_read(self) -> None:
         """The newest point of the sensor itself."""

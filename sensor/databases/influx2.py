@@ -7,8 +7,7 @@ from urllib.parse import urlencode
 
 from sensor.databases.downsampling import CONTINUOUS_QUERIES, long_name, task
 from sensor.databases.duration import in_words
-from sensor.databases.influx1 import PROBE
-from sensor.errors import DeliveryError
+from sensor.databases.probe import try_v2_write
 from sensor.sinks.refusals import Refused, explained
 from sensor.sinks.servers import Http, InfluxSettings, reason_in
 
@@ -39,13 +38,8 @@ class Influx2Database:
         return max(seconds, default=0) * 10**9 or None
 
     def try_write(self) -> None:
-        """Lines without a point; a server that wants one has accepted the token by then."""
-        query = urlencode({"bucket": self._settings.bucket, "org": self._settings.org, "precision": "ns"})
-        try:
-            self._http.demand("POST", f"/api/v2/write?{query}", PROBE)
-        except DeliveryError as error:
-            if error.status != 400:
-                raise
+        """Lines without a point."""
+        try_v2_write(self._http)
 
     def try_read(self) -> None:
         """The newest point of the sensor itself, by InfluxQL."""

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sensor.databases.duration import in_words, parse
-from sensor.databases.influx1 import PROBE
+from sensor.databases.probe import try_v2_write
 from sensor.errors import DeliveryError
 from sensor.sinks.servers import Http, InfluxSettings
 
@@ -33,13 +33,8 @@ class Influx3Database:
         return int(said) if isinstance(said, int) else parse(str(said))
 
     def try_write(self) -> None:
-        """Lines without a point; a server that wants one has accepted the token by then."""
-        query = urlencode({"bucket": self._settings.bucket, "precision": "ns"})
-        try:
-            self._http.demand("POST", f"/api/v2/write?{query}", PROBE)
-        except DeliveryError as error:
-            if error.status != 400:
-                raise
+        """Lines without a point."""
+        try_v2_write(self._http)
 
     def try_read(self) -> None:
         """What is in it, by InfluxQL."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sensor.databases.duration import parse
-from sensor.databases.influx1 import PROBE
+from sensor.databases.probe import try_v2_write
 from sensor.errors import DeliveryError
 from sensor.sinks.servers import Http, InfluxSettings
 
@@ -36,7 +36,7 @@ class VictoriaDatabase:
 
     def try_write(self) -> None:
         """Lines without a point."""
-        self._http.demand("POST", "/api/v2/write", PROBE)
+        try_v2_write(self._http)
 
     def try_read(self) -> None:
         """The names of series."""
