@@ -102,8 +102,9 @@ def own_options() -> str:
         for one in command.params:
             if isinstance(one, click.Option) and one.name not in shared and one.name != "config_file":
                 choices = "|".join(one.type.choices) if isinstance(one.type, click.Choice) else one.metavar or ""
-                default = str(one.default) if isinstance(one.default, (str, int)) else None
-                rows.append([code(name), code(f"{one.opts[0]} {choices}"), code(default), one.help or ""])
+                is_said = isinstance(one.default, (str, int)) and not isinstance(one.default, bool)
+                switch = f"{one.opts[0]} {choices}".rstrip()
+                rows.append([code(name), code(switch), code(str(one.default) if is_said else None), one.help or ""])
     return table(["command", "option", "default", "meaning"], rows)
 
 

@@ -176,9 +176,9 @@ def influx_setup_command(retention: str | None, downsample: bool, config_file: P
         retention_ns = parse_duration(retention) if retention else None
     except ValueError as error:
         raise UsageError(f"--retention: {error}") from None
-    from sensor.databases.administer import setup
+    from sensor.databases.administer import set_up
 
-    for line in setup(settings, retention_ns, downsample):
+    for line in set_up(settings, retention_ns, downsample):
         write(f"{line}\n")
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 
 from sensor.config import SERVERS
-from sensor.databases.administer import check, setup
+from sensor.databases.administer import check, set_up
 from sensor.databases.downsampling import DOWNSAMPLED, continuous_query, fields_by_reduction, long_name, task
 from sensor.databases.duration import in_words, parse
 from sensor.errors import DeliveryError
@@ -63,7 +63,7 @@ def test_a_named_policy_is_set_up(influxdb: InfluxServer, tmp_path: Path) -> Non
     """database/policy: the policy is made where it is missing, in a database that may be there, and written to."""
     settings = InfluxSettings(influxdb.url, influxdb.create_database("named") + "/weeks")
     assert text_of(settings)["database"].startswith("!no named/weeks")
-    setup(settings, 14 * DAY_NS, downsample=False)
+    set_up(settings, 14 * DAY_NS, downsample=False)
     assert text_of(settings)["retention"] == "points are kept for 14 days"
     keep(tmp_path, [make_report(0)])
     assert push(tmp_path, settings).rejected == 3  # older than two weeks
@@ -116,9 +116,9 @@ def test_victoriametrics(victoriametrics: VictoriaServer) -> None:
         "write": "allowed",
         "read": "allowed; MetricsQL: the dashboards, which ask in InfluxQL, do not work with it",
     }
-    assert setup(settings, None, downsample=False) == ["any is there already; points are kept for 36500 days"]
+    assert set_up(settings, None, downsample=False) == ["any is there already; points are kept for 36500 days"]
     with pytest.raises(DeliveryError, match="flag -retentionPeriod"):
-        setup(settings, DAY_NS, downsample=False)
+        set_up(settings, DAY_NS, downsample=False)
 
 
 def test_five_minute_points_are_made_by_influxdb_itself(influxdb: InfluxServer, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_bucket_is_made_and_mapped_on_influxdb_2() -> None:
         ("POST", "/api/v2/tasks"): (201, {"id": "t1", "orgID": "o1", "name": "n", "flux": ""}),
     }
     with fake("v2.7.1", answers) as (url, asked):
-        done = setup(InfluxSettings(url, "traffic", org="lab", token=TOKEN), 7 * DAY_NS, downsample=True)
+        done = set_up(InfluxSettings(url, "traffic", org="lab", token=TOKEN), 7 * DAY_NS, downsample=True)
     assert done[:2] == ["bucket traffic made; points are kept for 7 days", "InfluxQL finds it as database traffic"]
     posted = [(path, body) for method, path, body in asked if method == "POST"]
     assert posted[0][1]["retentionRules"] == [{"type": "expire", "everySeconds": 604800}]
@@ -264,7 +264,7 @@ def test_a_database_is_made_and_checked_on_influxdb_3() -> None:
     with fake("3.4.0", answers) as (url, asked):
         settings = InfluxSettings(url, "traffic", token=TOKEN)
         assert text_of(settings)["server"] == f"InfluxDB 3 (3.4.0) at {url}"
-        assert setup(settings, None, downsample=False) == ["database traffic made; points are kept for 30 days"]
+        assert set_up(settings, None, downsample=False) == ["database traffic made; points are kept for 30 days"]
         assert asked[-1] == ("POST", "/api/v3/configure/database", {"db": "traffic", "retention_period": "2592000s"})
         answers["GET", "/api/v3/configure/database"] = (200, [{"iox::database": "traffic"}])
         answers["POST", "/api/v2/write"] = (400, {"error": "no content"})
@@ -273,4 +273,4 @@ def test_a_database_is_made_and_checked_on_influxdb_3() -> None:
         assert said["write"] == "allowed"
         assert said["read"].startswith(f"!{url} refuses the token (401: the token is not valid)")
         with pytest.raises(DeliveryError, match="cannot change the retention"):
-            setup(settings, DAY_NS, downsample=False)
+            set_up(settings, DAY_NS, downsample=False)

@@ -62,7 +62,7 @@ def _looked(what: str, look: Callable[[], object], good: str = "") -> Line:
     return Line(what, True, good)
 
 
-def setup(settings: InfluxSettings, retention_ns: int | None, downsample: bool) -> list[str]:
+def set_up(settings: InfluxSettings, retention_ns: int | None, downsample: bool) -> list[str]:
     """Make what is missing; what was done, a line each. A retention that is not asked for is left as it is."""
     kind = detect(settings).kind
     with closing(database_of(settings, kind)) as database:
