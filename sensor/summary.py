@@ -88,6 +88,8 @@ class Summary:
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self.received = 0
+        self.folded_octets = 0
+        """In ``other`` for want of a series."""
         self._rows: dict[tuple[str, ...], int] = {}
         self._sums = np.zeros((1024, len(_SUMS)), np.int64)
         self._least_rtt = np.full(1024, np.inf)
@@ -105,6 +107,7 @@ class Summary:
         for table in report.tables:
             if table.measurement == "sensor":
                 self.received += int(_filled(table, "received", 0).sum())
+                self.folded_octets += int(_filled(table, "folded_bytes", 0).sum())
             elif table.measurement == "vm_traffic":
                 self._add_pairs(table)
             elif table.measurement == "event":
@@ -291,10 +294,13 @@ def _beneath(summary: Summary, most: int) -> str:
         more = ""
     doubtful = any(pair.loss_ratio is not None and pair.confidence < DOUBTFUL for pair in summary.top(most))
     doubt = f" ? rests on less than {DOUBTFUL:.0%} of the segments: see confidence." if doubtful else ""
+    folded = ""
+    if summary.folded_octets:
+        folded = f" {scaled(summary.folded_octets, 'B')} are in other: light or new pairs beyond --series-budget."
     return (
         f"[dim]{more}Each line is one direction of a pair. RTT: from the tap to the second VM and back; p95: in the "
         "worst window. Loss: segments resent or lost before the tap / data segments. - is what was not measured."
-        f"{doubt}[/dim]"
+        f"{doubt}{folded}[/dim]"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sensor.sinks.servers import InfluxSettings
 from sensor.sinks.spool import SpoolSink
 from sensor.window import Report, Snapshot, Table
 from tests.bigsite import DAY_START, Site
+from tests.command import DEMO, OK, vmsensor
 from tests.records import SECOND, counters, overflow, record, rows
 from tests.servers import InfluxServer
 
@@ -188,6 +190,18 @@ def test_a_damaged_memory_is_refused(kept: dict[str, Any]) -> None:
     """What is no budget's is no budget's."""
     with pytest.raises((ValueError, KeyError)):
         SeriesBudget(10).restore(kept)
+
+
+def test_the_summary_says_what_was_folded() -> None:
+    """With a small budget: how much is in `other` stands beneath the table, and is said once while it happens."""
+    done = vmsensor("read", DEMO, "--to", "table", "--series-budget", "20")
+    assert done.returncode == OK
+    beneath = " ".join(done.stdout.split())
+    assert re.search(r"[\d.]+ MB are in other: light or new pairs beyond --series-budget", beneath)
+    said = [line for line in done.stderr.splitlines() if "series of the day are used" in line]
+    assert len(said) == 1
+    whole = vmsensor("read", DEMO, "--to", "table")
+    assert "series" not in whole.stdout + whole.stderr
 
 
 def test_what_is_folded_twice_is_told_apart_by_scope() -> None:
