@@ -32,9 +32,13 @@ LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
 DEFAULT_SERIES = 100_000
+LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus")
+"""Options of ``capture`` alone, which are fields of the settings as they are."""
+
 SERVERS = ("auto", "influxdb-1", "influxdb-1.8", "influxdb-2", "influxdb-3", "victoriametrics")
 """``auto``, and the values of ``ServerKind``, which a test holds equal; not imported, because it takes time to load."""
 
+MOST_WORKERS = 128
 MOST_CONFIGURATION = 2**20
 MOST_OCTETS = 262_144
 """libpcap's own bound on a packet (MAXIMUM_SNAPLEN)."""
@@ -84,6 +88,28 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"\d+(_\d+)*", text.strip()) or not int(text):
         raise ValueError(f"{text!r} is no whole number above zero")
     return int(text)
+
+
+def parse_workers(text: str) -> int:
+    """How many processes capture."""
+    workers = parse_count(text)
+    if workers > MOST_WORKERS:
+        raise ValueError(f"{text!r} is more workers than are of use; at most {MOST_WORKERS}")
+    return workers
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """``0,2-4`` as the numbers of processors that this process may run on."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text.strip()):
+        raise ValueError(f"{text!r} is no list of processors; write for example 0,2-4")
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        cpus += range(int(first), int(last or first) + 1)
+    absent = sorted(set(cpus) - os.sched_getaffinity(0))
+    if absent or not cpus:
+        raise ValueError(f"{text!r}: there is no processor {', '.join(map(str, absent[:3])) or 'in it'} to run on")
+    return tuple(cpus)
 
 
 def parse_server(text: str) -> str:
@@ -221,6 +247,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("buffer_size", "Kernel buffer for bursts.", parse_size, "64MiB", "SIZE", ("capture",)),
     Option("direction", "Packets that the interface receives (in: a mirror port) or also those it sends (both).",
            parse_direction, "in", "in|both", ("capture",)),
+    Option("workers", "So many processes share the interface's packets, by pairs of addresses.", parse_workers, "1",
+           "COUNT", ("capture",)),
+    Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
+           ("capture",)),
     Option("no_promiscuous", "Do not put the interface into promiscuous mode.", flag=True, commands=("capture",)),
 )  # fmt: skip
 
@@ -269,6 +299,8 @@ class Settings:
     packets: int | None = None
     buffer_size: int = 64 * 2**20
     direction: str = "in"
+    workers: int = 1
+    cpus: tuple[int, ...] | None = None
     promiscuous: bool = True
 
 
@@ -331,7 +363,9 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
     if len(sinks) > 1 and ("none", "") in sinks:
         raise UsageError("--to none means no other sink; leave it out or leave out the others")
     keeps = any(kind in ("store", "influx") for kind, _ in sinks)
-    live = {name: value[name] for name in ("duration", "packets", "buffer_size", "direction") if command == "capture"}
+    live = {name: value[name] for name in LIVE_SETTINGS if command == "capture"}
+    if live.get("workers", 1) > 1 and live["packets"] is not None:
+        raise UsageError("--packets counts what one process captures; leave it or --workers out, or use --duration")
     return Settings(
         filter=value["filter"],
         window=value["window"],

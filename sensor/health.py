@@ -1,4 +1,4 @@
-"""What the sensor's outputs say of themselves, gathered for measurement ``sensor``."""
+"""What the sensor's outputs and workers say of themselves, gathered for measurement ``sensor``."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import pcapy
 
 from sensor.config import LIVE_SNAPLEN
 from sensor.errors import InterfaceError, PrivilegeError
+from sensor.fanout import Fanout, let_all_in, let_nothing_in
 from sensor.native import META, FlowTable
 from sensor.sources import Batches, Drops, Progress, set_filter
 
@@ -27,7 +28,8 @@ class LiveSource:
     """A network interface.
 
     Raises InterfaceError, PrivilegeError or UsageError (filter) from ``open``. ``wake`` is a file descriptor that
-    ends the wait of a poll when it becomes readable.
+    ends the wait of a poll when it becomes readable. ``fanout`` is the group with which it shares the interface's
+    packets; of a group, one ``tells_nic``: what the NIC lost is the same for all.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class LiveSource:
         direction: str = "in",
         packets: int | None = None,
         wake: int | None = None,
+        fanout: Fanout | None = None,
+        tells_nic: bool = True,
     ) -> None:
         self._interface = interface
         self._snaplen = snaplen
@@ -49,6 +53,8 @@ class LiveSource:
         self._direction = direction
         self._packets_left = packets
         self._wake = wake
+        self._fanout = fanout
+        self._tells_nic = tells_nic
         self._batches = Batches()
         self._nic_before = 0
         self._kernel_drops = Drops()
@@ -61,9 +67,11 @@ class LiveSource:
         self._handle = activate(self._interface, self._snaplen, self._buffer_size, self._promiscuous)
         if self._direction == "in":
             ignore_outgoing(self._handle)
-        set_filter(self._handle, self._bpf)
         # libpcap may wait for ever on a silent wire (TPACKET_V3), so the waiting is done here.
         self._handle.setnonblock(1)
+        if self._fanout:
+            self._share(self._fanout)
+        set_filter(self._handle, self._bpf)
         self._poller.register(self._handle.getfd(), select.POLLIN)
         if self._wake is not None:
             self._poller.register(self._wake, select.POLLIN)
@@ -91,7 +99,7 @@ class LiveSource:
 
     def drops(self) -> Drops:
         """What libpcap says of the kernel's buffer, and the interface's own counters."""
-        nic = nic_drops(self._interface)
+        nic = nic_drops(self._interface) if self._tells_nic else None
         with contextlib.suppress(pcapy.PcapError):  # the interface is gone: what was known last stands
             passed, dropped, _ = self._handle.stats()  # `passed` holds the dropped: packet(7), PACKET_STATISTICS
             self._kernel_drops = Drops(dropped, None, max(0, passed - dropped - self._delivered))
@@ -102,6 +110,21 @@ class LiveSource:
         if self._handle:
             self._handle.close()
         self._handle = None
+
+    def _share(self, fanout: Fanout) -> None:
+        """Join the group. What came before that, the others of the group have got too: it is thrown away."""
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=os.dup(self._handle.getfd())) as packet_socket:
+            try:
+                let_nothing_in(packet_socket)
+                time.sleep(2 * READ_TIMEOUT_MS / 1000)  # until the kernel has handed over the block it was filling
+                while meta := self._handle.next_batch(LIVE_BATCH)[1]:
+                    self._delivered += len(meta) // META.itemsize
+                fanout.join(packet_socket)
+                let_all_in(packet_socket)
+            except OSError as error:
+                raise InterfaceError(
+                    f"{self._interface}: several workers cannot share it: {error.strerror}; try --workers 1"
+                ) from None
 
     def _next_batch(self) -> tuple[bytes, bytes]:
         most = LIVE_BATCH if self._packets_left is None else min(LIVE_BATCH, self._packets_left)

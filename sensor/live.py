@@ -1,181 +1,201 @@
-"""``vmsensor capture``: a worker process that captures, and this process, the supervisor, that does the rest.
+"""``vmsensor capture``: workers that capture, and this process, the supervisor, that does the rest.
 
-The worker alone touches the interface. Messages come up a pipe; the stop goes down another, whose end the worker also
-sees when the supervisor dies.
+A worker that dies is started again, at growing intervals; the others go on, and the gap is said. A worker that fails
+(the interface is gone) ends the capture.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import queue
+import logging
 import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from contextlib import ExitStack
+from multiprocessing.connection import Connection, wait
 
-from sensor.config import LIVE_SNAPLEN, Settings
+from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
-from sensor.interface import LiveSource, wall_clock_ns
-from sensor.runner import Pipeline, make_table, totals_line
+from sensor.fanout import Fanout
+from sensor.merge import Merger, added, numbered_records
+from sensor.runner import Pipeline, totals_line
 from sensor.sinks.queue import QueuedSink
-from sensor.stopping import stop_on_signals
-from sensor.window import Snapshot
-from sensor.worker import Message, Worker, deadline
+from sensor.stopping import Stop, stop_on_signals
+from sensor.window import Counters, Snapshot
+from sensor.worker import Done, Finished, Message
+from sensor.workerprocess import Duty, Failed, Ready, WorkerProcess
 
-WAITING_MESSAGES = 64
-"""Messages that a worker keeps while the supervisor is busy; further windows are dropped, and said."""
+WAKE_SECONDS = 0.5
+"""So often the supervisor looks whether a window is overdue or a worker is due to be started again."""
 
-WORKER_EXIT_SECONDS = 10.0
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+STEADY_SECONDS = 60.0
+"""A worker that has run for so long is no longer one that keeps dying."""
 
-
-@dataclass(frozen=True)
-class Ready:
-    """The worker has opened the interface."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The worker ends with this error."""
-
-    error: SensorError
+log = logging.getLogger(__name__)
 
 
 def capture(settings: Settings, interface: str) -> None:
     """Capture until a signal, the duration or the packet count ends it; the last window is written."""
-    with stop_on_signals() as stop, _WorkerProcess(settings, interface) as worker:
-        worker.await_ready()
-        with Pipeline(settings, interface, QueuedSink) as pipeline:
-            stop.then(worker.stop)
-            failure = _take_all(worker, pipeline)
-    print(totals_line(pipeline.totals), file=sys.stderr)
+    with stop_on_signals() as stop, Workers(settings, interface, stop) as workers:
+        workers.await_ready()
+        with Pipeline(settings, interface, QueuedSink, figures=[workers.health]) as pipeline:
+            stop.then(workers.stop)
+            failure = _take_all(workers, pipeline)
+    print(totals_line(workers.totals()), file=sys.stderr)
     if failure:
         raise failure
     pipeline.raise_failure()
 
 
-def _take_all(worker: _WorkerProcess, pipeline: Pipeline) -> SensorError | None:
-    """Hand every message to the pipeline; what ended the worker too early, if something did."""
+def _take_all(workers: Workers, pipeline: Pipeline) -> SensorError | None:
+    """Hand every message to the pipeline; what ended the capture too early, if something did."""
     try:
-        for message in worker.messages():
+        for message in workers.messages():
             pipeline.take(message)
     except SensorError as failure:
         return failure
     return None
 
 
-class _WorkerProcess:
-    """The capture process and the two pipes to it. Use as a context manager; it ends the process."""
+class _Seat:
+    """A worker's place, which outlives the process in it."""
 
-    def __init__(self, settings: Settings, interface: str) -> None:
+    def __init__(self, duty: Duty) -> None:
+        self.duty = duty
+        self.process: WorkerProcess | None = None
+        self.began = self.due = 0.0
+        self.deaths = 0
+        self.counted: list[Counters] = []
+        """What its windows said, since the process that is in it began."""
+        self.done: list[Counters] = []
+        """Of processes that have ended."""
+
+
+class Workers:
+    """The capture processes of one interface. Use as a context manager; it ends them."""
+
+    def __init__(self, settings: Settings, interface: str, stop: Stop) -> None:
+        self._settings = settings
         self._interface = interface
-        context = multiprocessing.get_context("spawn")
-        self._messages, theirs_up = context.Pipe(duplex=False)
-        theirs_down, self._control = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=worker_main, args=(settings, interface, theirs_up, theirs_down), name="vmsensor-worker", daemon=True
-        )
-        self._theirs = (theirs_up, theirs_down)
+        self._stop = stop
+        count = settings.workers
+        fanout = Fanout.of_this_process() if count > 1 else None
+        cpus = settings.cpus or (None,)
+        self._seats = [_Seat(Duty(n, count, fanout, cpus[n % len(cpus)])) for n in range(count)]
+        self._merger = Merger(count)
+        self._deaths = 0
+        self._stack = ExitStack()
 
-    def __enter__(self) -> _WorkerProcess:
-        self._process.start()
-        for connection in self._theirs:
-            connection.close()
+    def __enter__(self) -> Workers:
+        with ExitStack() as stack:
+            for seat in self._seats:
+                stack.callback(self._end, seat)
+                self._begin(seat)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._messages.close()
-        self._process.join(WORKER_EXIT_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._stack.close()
 
     def await_ready(self) -> None:
-        """Raise what kept the worker from opening the interface."""
-        self._receive()
+        """Raise what kept a worker from opening the interface."""
+        for seat in self._seats:
+            assert seat.process is not None
+            try:
+                message = seat.process.messages.recv()
+            except EOFError:
+                raise self._died(seat) from None
+            if isinstance(message, Failed):
+                raise message.error
 
     def messages(self) -> Iterator[Message]:
-        """What the worker hands on, until it is done."""
-        while (message := self._receive()) is not None:
-            yield message
+        """What the workers hand on, windows put together, until all are done."""
+        while True:
+            by_pipe = {seat.process.messages: seat for seat in self._seats if seat.process is not None}
+            if not by_pipe and (self._stop() or not any(seat.due for seat in self._seats)):
+                break
+            for pipe in wait(list(by_pipe), WAKE_SECONDS):
+                assert isinstance(pipe, Connection)
+                yield from self._receive(by_pipe[pipe])
+            yield from self._merger.overdue()
+            self._begin_again()
+        yield from self._merger.rest()
+
+    def totals(self) -> Counters:
+        """Of all workers; of one that died, what its windows said."""
+        return added([one for seat in self._seats for one in (*seat.done, *seat.counted)] or [Counters()])
+
+    def health(self) -> dict[str, int]:
+        """How many run, and how many have died."""
+        return {"workers": sum(seat.process is not None for seat in self._seats), "worker_deaths": self._deaths}
 
     def stop(self) -> None:
-        """Ask the worker to finish; harmless when it has."""
-        with contextlib.suppress(OSError):
-            self._control.close()
+        """Ask every worker to finish."""
+        for seat in self._seats:
+            if seat.process is not None:
+                seat.process.stop()
 
-    def _receive(self) -> Any:
+    def _receive(self, seat: _Seat) -> Iterator[Message]:
+        assert seat.process is not None
         try:
-            message = self._messages.recv()
-        except EOFError:
-            raise InterfaceError(f"{self._interface}: the capture process died; see its last words above") from None
+            message = seat.process.messages.recv()
+        except (EOFError, OSError):
+            yield from self._bury(seat)
+            return
         if isinstance(message, Failed):
             raise message.error
-        return message
+        if isinstance(message, Snapshot):
+            seat.counted.append(message.counters)
+            seat.counted[:] = [added(seat.counted)]
+            yield from self._merger.take(seat.duty.number, message)
+        elif isinstance(message, Finished):
+            yield Finished(numbered_records(message.records, seat.duty.number))
+        elif isinstance(message, Done):
+            seat.done.append(message.counters)
+            seat.counted.clear()
+        elif isinstance(message, Ready):
+            self._merger.began(seat.duty.number)
+            log.warning("%s: worker %d captures again", self._interface, seat.duty.number + 1)
+        elif message is None:
+            self._end(seat)
+            yield from self._merger.ended(seat.duty.number)
 
+    # ---- one that dies
 
-def worker_main(settings: Settings, interface: str, up: Connection, control: Connection) -> None:
-    """What the capture process runs. Signals are the supervisor's; it passes them on."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    sender = _Sender(up)
-    try:
-        _capture(settings, interface, sender, control)
-        sender.finish(None)
-    except SensorError as error:
-        sender.finish(Failed(error))
+    def _bury(self, seat: _Seat) -> Iterator[Message]:
+        """It ended without a word: killed, or out of memory. What it had of the open window is lost."""
+        steady = time.monotonic() - seat.began > STEADY_SECONDS
+        seat.deaths = 1 if steady else seat.deaths + 1
+        self._deaths += 1
+        died = self._died(seat)
+        if seat.process is not None:
+            self._end(seat)
+        seat.done += seat.counted
+        seat.counted.clear()
+        yield from self._merger.ended(seat.duty.number)
+        if self._stop():
+            return
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (seat.deaths - 1))
+        seat.due = time.monotonic() + delay
+        log.warning("%s; what it had of its open window is lost, and it is started again in %g s", died, delay)
 
+    def _died(self, seat: _Seat) -> InterfaceError:
+        code = seat.process.end() if seat.process is not None else None
+        how = f" by {signal.Signals(-code).name}" if code is not None and code < 0 else f" with status {code}"
+        which = f" {seat.duty.number + 1}" if len(self._seats) > 1 else ""
+        return InterfaceError(f"{self._interface}: the capture process{which} died{how}")
 
-def _capture(settings: Settings, interface: str, sender: _Sender, control: Connection) -> None:
-    source = LiveSource(
-        interface,
-        settings.snaplen or LIVE_SNAPLEN,
-        settings.buffer_size,
-        settings.promiscuous,
-        settings.filter,
-        settings.direction,
-        settings.packets,
-        wake=control.fileno(),
-    )
-    table = make_table(settings)
-    with contextlib.closing(source):
-        source.open(table)
-        sender.emit(Ready())
-        over = deadline(settings.duration and settings.duration / 1e9)
-        Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns).run()
+    def _begin_again(self) -> None:
+        for seat in self._seats:
+            if seat.due and time.monotonic() >= seat.due and not self._stop():
+                self._begin(seat)
 
+    def _begin(self, seat: _Seat) -> None:
+        seat.due, seat.began = 0.0, time.monotonic()
+        seat.process = WorkerProcess(self._settings, self._interface, seat.duty)
 
-class _Sender:
-    """Sends messages up the pipe in a thread, so that a busy supervisor never holds up the capture loop."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._queue: queue.Queue[Any] = queue.Queue(WAITING_MESSAGES)
-        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-        self._thread.start()
-
-    def emit(self, message: Message | Ready) -> None:
-        """Queue a message. Where there is no room, a window is dropped, and said; other messages wait."""
-        if isinstance(message, Snapshot) and self._queue.full():
-            print(f"vmsensor: the window at {message.start_ns} ns is lost: the supervisor is busy", file=sys.stderr)
-        else:
-            self._queue.put(message)
-
-    def finish(self, last: Failed | None) -> None:
-        """Send the last message and wait until all are sent."""
-        self._queue.put(last)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            message = self._queue.get()
-            try:
-                self._connection.send(message)
-            except OSError:
-                return  # the supervisor is gone, and the closed control pipe ends the capture
-            if message is None or isinstance(message, Failed):
-                return
+    def _end(self, seat: _Seat) -> None:
+        if seat.process is not None:
+            seat.process.end()
+        seat.process = None

@@ -250,14 +250,19 @@ SENSOR: tuple[Metric, ...] = (
            needs="samples"),
     Metric("output_lost_windows", "windows", "Windows that an output was too slow for; null for files.",
            needs="samples"),
+    Metric("workers", "count", "Capture processes that run; null for files.", needs="samples"),
+    Metric("worker_deaths", "count", "Capture processes that died and were started again; null for files.",
+           needs="samples"),
 )  # fmt: skip
 """Fields of measurement ``sensor``: one point a window."""
 
-HEALTH_COUNTS = ("spool_lost_windows", "delivery_failures", "rejected_points", "output_lost_windows")
+HEALTH_COUNTS = (
+    "spool_lost_windows", "delivery_failures", "rejected_points", "output_lost_windows", "worker_deaths",
+)  # fmt: skip
 """Of the outputs' own figures, those that count up; a point has what was added since the point before it."""
 
-HEALTH = ("spool_bytes", "spool_windows", "spool_lag_s", *HEALTH_COUNTS)
-"""What the outputs say of themselves, as of the moment when the window is reported."""
+HEALTH = ("spool_bytes", "spool_windows", "spool_lag_s", "workers", *HEALTH_COUNTS)
+"""What outputs and workers say of themselves, as of the moment when the window is reported."""
 
 MEASUREMENTS: dict[str, tuple[tuple[str, ...], tuple[Metric, ...]]] = {
     "vm_traffic": (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
-from sensor.health import Health
+from sensor.health import Figures, Health
 from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
 from sensor.stopping import Stop
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from sensor.sinks.flowlines import FlowWriter
 
 
-def table_options(settings: Settings) -> TableOptions:
-    """How the flow table behaves under these settings."""
+def table_options(settings: Settings, share: int = 1) -> TableOptions:
+    """How the flow table behaves under these settings; ``share``: of so many tables that share the flows."""
     return TableOptions(
         window_ns=settings.window,
-        max_flows=settings.max_flows,
+        max_flows=-(-settings.max_flows // share),
         snaplen=settings.snaplen,
         idle_timeout_ns=settings.idle_timeout,
         tcp_idle_timeout_ns=settings.tcp_idle_timeout,
@@ -40,10 +40,10 @@ def table_options(settings: Settings) -> TableOptions:
     )
 
 
-def make_table(settings: Settings) -> FlowTable:
+def make_table(settings: Settings, share: int = 1) -> FlowTable:
     """The flow table; UsageError when the memory for its index is not there."""
     try:
-        return FlowTable(table_options(settings))
+        return FlowTable(table_options(settings, share))
     except MemoryError:
         raise UsageError(f"--max-flows {settings.max_flows}: not enough memory for so many; choose fewer") from None
 
@@ -120,7 +120,8 @@ class Pipeline:
     """The Python half of the house: snapshot -> identity -> analysis -> sinks, and finished flows to their file.
 
     A sink that fails is set aside and the others go on; its failure is raised at the end. Use as a context manager.
-    ``sinks`` and ``detectors`` are the caller's own, besides those that the settings ask for.
+    ``sinks`` and ``detectors`` are the caller's own, besides those that the settings ask for; ``figures`` are more of
+    what measurement ``sensor`` says of the sensor.
     """
 
     def __init__(
@@ -130,13 +131,14 @@ class Pipeline:
         wrap: Callable[[Sink], Sink] = lambda sink: sink,
         sinks: Sequence[Sink] = (),
         detectors: Sequence[Detector] = (),
+        figures: Sequence[Callable[[], Figures]] = (),
     ) -> None:
         self.totals = Counters()
         health = Health()
         self._mind = _mind(settings, interface, detectors, bool(sinks), health)
         self._sinks = [wrap(sink) for sink in (*make_sinks(settings), *sinks)]
-        for sink in self._sinks:
-            health.watch(sink.health)
+        for watched in (*figures, *(sink.health for sink in self._sinks)):
+            health.watch(watched)
         self._flows = _flow_writer(settings, self._mind)
         self._failures: list[SensorError] = []
         self._stack = ExitStack()

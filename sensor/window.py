@@ -56,6 +56,21 @@ class Snapshot:
         return (self.end_ns - self.start_ns) / 1e9
 
 
+class Revisions:
+    """Numbers for windows, given out in order, so that no two of the same start have the same."""
+
+    def __init__(self) -> None:
+        self._steps_back = 0
+        self._last_start = self._newest_start = -1
+
+    def next(self, start_ns: int) -> int:
+        """0 while time goes on, then how often it has stepped back."""
+        self._steps_back += start_ns <= self._last_start
+        newest = start_ns > self._newest_start
+        self._last_start, self._newest_start = start_ns, max(self._newest_start, start_ns)
+        return 0 if newest else self._steps_back
+
+
 @dataclass(frozen=True)
 class Column:
     """One field of a table. Where ``valid`` is given and False, the value was not measured: it is null, not zero."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sensor.native import FlowTable, NumpyArray
 from sensor.sources import Progress, Source
-from sensor.window import Counters, Snapshot
+from sensor.window import Counters, Revisions, Snapshot
 
 LATENESS_NS = 500_000_000
 """How long packets may take from the wire to the table; a silent window is closed no earlier."""
@@ -59,8 +59,7 @@ class Worker:
         self._stop = stop
         self._clock = clock
         self._reported = Counters()
-        self._steps_back = 0
-        self._last_start = self._newest_start = -1
+        self._revisions = Revisions()
 
     def run(self) -> None:
         """The whole job. The last, partial window is handed on as well, also when the source fails."""
@@ -116,14 +115,8 @@ class Worker:
         records, bins = self._table.roll()
         total = self._counters()
         counters, self._reported = minus(total, self._reported), total
-        self._emit(Snapshot(*window, records, bins, counters, self._revision(window[0]), partial, notices, presence))
-
-    def _revision(self, start_ns: int) -> int:
-        """A number that no window of this start has had: 0 while time goes on, then how often it has stepped back."""
-        self._steps_back += start_ns <= self._last_start
-        newest = start_ns > self._newest_start
-        self._last_start, self._newest_start = start_ns, max(self._newest_start, start_ns)
-        return 0 if newest else self._steps_back
+        revision = self._revisions.next(window[0])
+        self._emit(Snapshot(*window, records, bins, counters, revision, partial, notices, presence))
 
     def _counters(self) -> Counters:
         counted = self._table.counters()

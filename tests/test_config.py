@@ -180,6 +180,8 @@ def example(name: str) -> tuple[str, Any]:
         "packets": ("100", 100),
         "buffer_size": ("'1MiB'", 2**20),
         "direction": ("'both'", "both"),
+        "workers": ("3", 3),
+        "cpus": ("'0'", (0,)),
         "no_promiscuous": ("true", False),
     }[name]
 

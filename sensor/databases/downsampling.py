@@ -20,7 +20,7 @@ LATE = "15m"
 
 _FUNCTIONS = {"sum": "sum", "count": "max", "min": "min", "max": "max", "mean": "mean", "quantile": "max"}
 _TEXT = ("mirror_switch", "mirror_port")
-_LEVELS = ("spool_bytes", "spool_windows", "spool_lag_s", "series")
+_LEVELS = ("spool_bytes", "spool_windows", "spool_lag_s", "series", "workers")
 """Sizes of something, which do not add up over time."""
 
 

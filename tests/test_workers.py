@@ -1,0 +1,289 @@
+"""Several workers on one interface: each flow in one of them, windows put together, one that dies is replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dpkt
+import numpy as np
+import pytest
+
+from sensor.config import parse_cpus
+from sensor.merge import Cards, Merger
+from sensor.native import BIN, PRESENCE, RECORD
+from sensor.window import Counters, Snapshot
+from tests.command import USAGE, complaint, vmsensor
+from tests.lab import Lab, wait_until
+from tests.live import Sensor
+from tests.needs import PCAPS
+
+SECOND = 1_000_000_000
+REPLAYED = (
+    "demo", "vxlan", "geneve", "gre", "nvgre", "ip-in-ip", "qinq", "vlan", "ipv6", "ipv6-extensions", "fragments-ipv4",
+    "fragments-ipv6", "mpls", "nested", "icmp", "sctp", "cause-mirror-duplicate",
+)  # fmt: skip
+"""Flows of every kind, bare and in tunnels, whose two directions must not come apart."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A SPAN port to replay into."""
+    with Lab(["web"]) as lab:
+        for namespace, device in ((lab.switch, "span"), (lab.tap, lab.span_interface)):
+            namespace.run(["ip", "link", "set", "dev", device, "mtu", "9000"])
+        yield lab
+
+
+@pytest.fixture
+def sensor(lab: Lab, tmp_path: Path) -> Sensor:
+    """A sensor that is not running yet."""
+    return Sensor(lab, tmp_path)
+
+
+def frames(name: str) -> list[bytes]:
+    """The frames of a capture."""
+    with (PCAPS / f"{name}.pcap").open("rb") as file:
+        return [frame for _, frame in dpkt.pcap.Reader(file)]
+
+
+def udp_frame(source: str, target: str, sport: int = 5000, dport: int = 53, data: bytes = b"x" * 30) -> bytes:
+    """A datagram."""
+    udp = dpkt.udp.UDP(sport=sport, dport=dport, data=data)
+    udp.ulen = len(udp)
+    ip = dpkt.ip.IP(src=socket.inet_aton(source), dst=socket.inet_aton(target), p=17, data=udp)
+    ip.len = len(ip)
+    ethernet = dpkt.ethernet.Ethernet(src=b"\x02\0\0\0\0\1", dst=b"\x02\0\0\0\0\2", type=0x0800, data=ip)
+    return bytes(ethernet)
+
+
+def overlay(flows: int) -> Iterator[bytes]:
+    """Questions and answers in VXLAN, whose outer source port each host chooses for itself (RFC 7348 section 4)."""
+    chance = random.Random(5)
+    for number in range(flows):
+        vms = (f"10.9.{number // 200}.{1 + number % 200}", "10.9.9.9")
+        hosts = (f"192.168.7.{1 + number % 20}", "192.168.7.99")
+        for there in (True, False):
+            (source, target), (near, far) = (vms, hosts) if there else (vms[::-1], hosts[::-1])
+            ports = (40000 + number, 53) if there else (53, 40000 + number)
+            inner = udp_frame(source, target, *ports)
+            header = struct.pack("!II", 0x08000000, 5100 << 8)
+            yield udp_frame(near, far, chance.randrange(49152, 65536), 4789, header + inner)
+
+
+def send(lab: Lab, sent: list[bytes]) -> None:
+    """Put frames on the wire to the SPAN port, in their order, no faster than any machine can take them."""
+    with lab.switch.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("span", 0))
+        for number, frame in enumerate(sent):
+            wire.send(frame)
+            if number % 50 == 49:
+                time.sleep(0.002)
+
+
+SUMMED = ("c2s_packets", "s2c_packets", "c2s_bytes", "s2c_bytes")
+
+
+def summed(flows: list[dict[str, Any]]) -> dict[tuple[object, ...], tuple[int, ...]]:
+    """Packets and octets each way, by who talked with whom where: the captures use the same addresses in turn."""
+    ends = ("client_ip", "client_port", "server_ip", "server_port", "protocol", "vni", "role_source")
+    sums: dict[tuple[object, ...], tuple[int, ...]] = {}
+    for flow in flows:
+        key = (*(flow[name] for name in ends), *flow["vlan"])
+        so_far = sums.get(key, (0,) * len(SUMMED))
+        sums[key] = tuple(total + flow[name] for total, name in zip(so_far, SUMMED, strict=True))
+    return sums
+
+
+def one_sided(flows: list[dict[str, Any]]) -> int:
+    """How many flows lack a direction."""
+    return sum(not flow["c2s_packets"] or not flow["s2c_packets"] for flow in flows)
+
+
+def test_both_directions_of_every_flow_meet(lab: Lab, tmp_path: Path) -> None:
+    """What three workers say of the flows of many captures, tunnels included, is what one says beside them."""
+    sensors = {count: Sensor(lab, tmp_path / str(count)) for count in (1, 3)}
+    running = {}
+    for count, sensor in sensors.items():
+        sensor.directory.mkdir()
+        options = ("--flows", str(sensor.flow_file), "--to", "none", "--keep-duplicates")
+        running[count] = sensor.start(*options, "--workers", str(count))
+    lab.await_capture(running[3], rings=4)
+    time.sleep(0.6)  # a worker joins the group a moment after its ring is there
+    sent = [frame for name in REPLAYED for frame in frames(name)] + list(overlay(200))
+    send(lab, sent)
+    ended = {count: sensors[count].ended(process, signal.SIGTERM) for count, process in running.items()}
+    assert [(one.status, one.received) for one in ended.values()] == [(0, len(sent))] * 2, ended
+    alone, together = (sensors[count].flows() for count in (1, 3))
+    assert summed(together) == summed(alone)
+    assert one_sided(together) == one_sided(alone)
+    assert len(alone) > 100
+    assert {flow["tunnel"] for flow in sensors[3].flows()} >= {None, "vxlan", "geneve", "gre", "nvgre", "ipip"}
+
+
+def test_all_workers_have_work_and_windows_are_one(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
+    """Many pairs spread over the workers; each window has one point of the sensor, and sums that add up."""
+    points = tmp_path / "points.jsonl"
+    process = sensor.start("--to", f"json:{points}", "--window", "1s", "--workers", "2", "--series-budget", "100000")
+    lab.await_capture(process, rings=2)
+    time.sleep(0.6)
+    crowd = [udp_frame(f"10.0.{i // 250}.{1 + i % 250}", f"10.1.{i % 7}.{1 + i % 99}") for i in range(1000)]
+    for _ in range(3):
+        send(lab, crowd)
+        time.sleep(0.7)
+    workers = {pid: _cpu_ticks(pid) for pid in _children(process.pid)}
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert ended.received == 3000, ended.errors
+    written = [json.loads(line) for line in points.read_text().splitlines()]
+    own = [point for point in written if point["measurement"] == "sensor"]
+    assert len({point["start_ns"] for point in own}) == len(own) >= 3
+    assert sum(point["fields"]["received"] for point in own) == 3000
+    for point in own:
+        pairs = [p for p in written if p["measurement"] == "vm_traffic" and p["start_ns"] == point["start_ns"]]
+        assert sum(p["fields"]["bytes"] for p in pairs) == point["fields"]["ip_bytes"]
+    assert len(workers) == 2
+
+
+def _children(pid: int) -> list[int]:
+    """The worker processes of a supervisor; the helper that multiprocessing runs apart."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in listed if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def _cpu_ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
+
+
+def test_a_worker_that_is_killed_is_replaced(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
+    """The others go on, the gap is said, a new one joins, no packet is counted twice, and nothing is left behind."""
+    points = tmp_path / "points.jsonl"
+    process = sensor.start("--to", f"json:{points}", "--window", "1s", "--workers", "2")
+    lab.await_capture(process, rings=2)
+    time.sleep(0.6)
+    crowd = [udp_frame(f"10.0.0.{1 + i % 200}", f"10.1.0.{1 + i % 99}") for i in range(400)]
+    send(lab, crowd)
+    time.sleep(2.0)  # their window is told
+    victim, survivor = _children(process.pid)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{victim}").exists(), "the victim and its socket to be gone")
+    send(lab, crowd)  # all of it to the one that is left
+    wait_until(lambda: len(_children(process.pid)) == 2, "a new worker", timeout=10)
+    lab.await_capture(process, rings=2)
+    time.sleep(0.8)
+    send(lab, crowd)
+    replaced = _children(process.pid)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert ended.status == 0, ended.errors
+    assert survivor in replaced
+    assert victim not in replaced
+    assert re.search(r"span0: the capture process \d died by SIGKILL; what it had of its open window", ended.errors)
+    assert re.search(r"span0: worker \d captures again", ended.errors)
+    assert ended.received == 3 * len(crowd)
+    told = [json.loads(line) for line in points.read_text().splitlines()]
+    own = [point["fields"] for point in told if point["measurement"] == "sensor"]
+    assert sum(fields["received"] for fields in own) == ended.received
+    assert sum(fields["worker_deaths"] for fields in own) == 1
+    assert {fields["workers"] for fields in own} == {1, 2}
+    assert not [pid for pid in (*replaced, victim) if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_are_bound_to_processors(lab: Lab, sensor: Sensor) -> None:
+    """Each in turn to one of the list."""
+    process = sensor.start("--to", "none", "--workers", "2", "--cpus", "0")
+    lab.await_capture(process, rings=2)
+    assert [os.sched_getaffinity(pid) for pid in _children(process.pid)] == [{0}, {0}]
+    assert sensor.ended(process, signal.SIGTERM).status == 0
+
+
+def test_wrong_numbers_of_workers_are_usage_errors() -> None:
+    """Too many, none, processors that are not there, and a number of packets that nobody counts."""
+    for options, said in (
+        (("--workers", "0"), "no whole number"), (("--workers", "1000"), "more workers than are of use"),
+        (("--cpus", "9999"), "there is no processor 9999"), (("--cpus", "a"), "no list of processors"),
+        (("--workers", "2", "--packets", "5"), "--packets counts what one process captures"),
+    ):  # fmt: skip
+        assert said in complaint(vmsensor("capture", "lo", *options), USAGE)
+    assert parse_cpus("0") == (0,)
+
+
+# ---- putting together, by hand
+
+
+def snapshot(start: int, flows: int = 0, received: int = 0, presence: Any = None, partial: bool = False) -> Snapshot:
+    """A part of the window that begins at this second."""
+    records = np.zeros(flows, RECORD)
+    records["flow_id"] = np.arange(flows)
+    bins = np.zeros(flows, BIN)
+    bins["record"] = np.arange(flows)
+    counters = Counters(received, 0, {"flow": received}, {"fragments": 1}, 2, None)
+    return Snapshot(start * SECOND, (start + 1) * SECOND, records, bins, counters, 0, partial, None, presence)
+
+
+def test_a_window_waits_for_all_workers() -> None:
+    """Parts come out as one when the last worker has told its own; records keep bins, flows numbers apart."""
+    merger = Merger(2)
+    assert list(merger.take(0, snapshot(1, flows=2, received=5))) == []
+    assert list(merger.take(0, snapshot(2))) == []
+    (whole,) = merger.take(1, snapshot(1, flows=3, received=7))
+    assert (whole.start_ns, whole.counters.received, whole.counters.notes["fragments"]) == (SECOND, 12, 2)
+    assert (whole.counters.dropped_kernel, whole.counters.dropped_nic) == (4, None)
+    assert whole.bins["record"].tolist() == [0, 1, 2, 3, 4]
+    assert len(np.unique(whole.records["flow_id"])) == 5
+    assert [one.start_ns for one in merger.take(1, snapshot(2))] == [2 * SECOND]
+
+
+def test_nobody_waits_for_the_dead_or_the_slow() -> None:
+    """A worker that has ended, or one that is five seconds late, holds up no window; its part comes by itself."""
+    now = [98.0]
+    merger = Merger(2, clock=lambda: now[0])
+    list(merger.take(0, snapshot(94, received=1)))
+    assert list(merger.overdue()) == []
+    now[0] = 101.0
+    (overdue,) = merger.overdue()
+    assert overdue.counters.received == 1
+    (late,) = merger.take(1, snapshot(94, received=2))
+    assert (late.counters.received, late.revision) == (2, 1)
+    list(merger.take(0, snapshot(95)))
+    assert [one.start_ns // SECOND for one in merger.ended(1)] == [95]
+
+
+def test_time_that_steps_back_overwrites_nothing() -> None:
+    """Windows of a time that was there before come by themselves, each with a revision of its own."""
+    merger = Merger(2)
+    for start in (10, 11):
+        list(merger.take(0, snapshot(start)))
+        list(merger.take(1, snapshot(start)))
+    again = [one.revision for worker in (0, 1) for one in merger.take(worker, snapshot(5))]
+    assert again == [1, 2]
+    assert [one.start_ns // SECOND for one in merger.rest()] == []
+
+
+def card(mac: int, first: float, last: float, gap: float = 0.0, gap_end: float = 0.0) -> Any:
+    """A network card that one worker heard."""
+    one = np.zeros(1, PRESENCE)
+    one["mac"][0, 5], one["packets"] = mac, 1
+    for name, value in (("first_ns", first), ("last_ns", last), ("gap_ns", gap), ("gap_end_ns", gap_end)):
+        one[name] = round(value * SECOND)
+    return one
+
+
+def test_a_card_is_silent_when_no_worker_hears_it() -> None:
+    """Of the workers' silences what they have in common is left; what another has heard before ends one."""
+    cards = Cards()
+    both = cards.merged([card(1, 1, 9, gap=5, gap_end=8), card(1, 2, 6, gap=3, gap_end=6)])
+    assert (both["first_ns"][0], both["last_ns"][0], both["packets"][0]) == (SECOND, 9 * SECOND, 2)
+    assert (both["gap_ns"][0], both["gap_end_ns"][0]) == (3 * SECOND, 6 * SECOND)
+    later = cards.merged([card(1, 12, 13, gap=10, gap_end=12)])
+    assert (later["gap_ns"][0], later["gap_end_ns"][0]) == (3 * SECOND, 12 * SECOND)
+    apart = cards.merged([card(2, 1, 9, gap=2, gap_end=4), card(2, 1, 9, gap=2, gap_end=8), card(3, 1, 2)])
+    assert apart["gap_ns"].tolist() == [0, 0]
+    assert [int(mac[5]) for mac in apart["mac"]] == [2, 3]
