@@ -81,8 +81,8 @@ def sensor() -> Dashboard:
             *lines(flows_evicted="evicted", records_folded="folded", scoreboards_missing="TCP segments not followed")))
         .with_panel(series(
             "Workers", "Capture processes that run, the most of any window, and those that died and were started again: what"
-            " they had of their open window is lost.", "short",
-            level("workers", "running"), *lines(worker_deaths="died")))
+            " they had of their open window is lost; and how often the interface went away or down.", "short",
+            level("workers", "running"), *lines(worker_deaths="died", interface_losses="interface lost")))
         .with_panel(series(
             "Odd packets", "Counted where they belong, but worth a look.", "short",
             *lines(fragments="fragments", orphan_fragments="fragments without their first", nested_too_deep="too many tunnels",

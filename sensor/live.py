@@ -1,7 +1,7 @@
 """``vmsensor capture``: workers that capture, and this process, the supervisor, that does the rest.
 
-A worker that dies is started again, at growing intervals; the others go on, and the gap is said. A worker that fails
-(the interface is gone) ends the capture.
+A worker that dies is started again, at growing intervals; the others go on, and the gap is said. When the interface
+goes away or down, the capture waits until it is back.
 """
 
 from __future__ import annotations
@@ -14,21 +14,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 
+from sensor.analysis.gaps import GapWatch
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
+from sensor.interface import wall_clock_ns
 from sensor.merge import Merger, added, numbered_records
 from sensor.runner import Pipeline, totals_line
 from sensor.sinks.queue import QueuedSink
 from sensor.stopping import Stop, stop_on_signals
 from sensor.window import Counters, Snapshot
-from sensor.worker import Done, Finished, Message
+from sensor.worker import Done, Finished, Message, deadline
 from sensor.workerprocess import Duty, Failed, Ready, WorkerProcess
 
 WAKE_SECONDS = 0.5
 """So often the supervisor looks whether a window is overdue or a worker is due to be started again."""
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+INTERFACE_DELAY = 1.0
+"""So often an interface that is gone or down is looked for."""
+
 STEADY_SECONDS = 60.0
 """A worker that has run for so long is no longer one that keeps dying."""
 
@@ -37,9 +42,11 @@ log = logging.getLogger(__name__)
 
 def capture(settings: Settings, interface: str) -> None:
     """Capture until a signal, the duration or the packet count ends it; the last window is written."""
-    with stop_on_signals() as stop, Workers(settings, interface, stop) as workers:
+    gaps = GapWatch(interface)
+    with stop_on_signals() as stop, Workers(settings, interface, stop, gaps) as workers:
         workers.await_ready()
-        with Pipeline(settings, interface, QueuedSink, figures=[workers.health]) as pipeline:
+        figures = [workers.health]
+        with Pipeline(settings, interface, QueuedSink, detectors=[gaps], figures=figures) as pipeline:
             stop.then(workers.stop)
             failure = _take_all(workers, pipeline)
     print(totals_line(workers.totals()), file=sys.stderr)
@@ -55,7 +62,7 @@ def _take_all(workers: Workers, pipeline: Pipeline) -> SensorError | None:
             pipeline.take(message)
     except SensorError as failure:
         return failure
-    return None
+    return workers.outage
 
 
 class _Seat:
@@ -75,7 +82,13 @@ class _Seat:
 class Workers:
     """The capture processes of one interface. Use as a context manager; it ends them."""
 
-    def __init__(self, settings: Settings, interface: str, stop: Stop) -> None:
+    def __init__(self, settings: Settings, interface: str, stop: Stop, gaps: GapWatch) -> None:
+        self.outage: InterfaceError | None = None
+        """Why nothing is captured now."""
+        self._since_ns = 0
+        self._losses = 0
+        self._gaps = gaps
+        self._over = deadline(None)
         self._settings = settings
         self._interface = interface
         self._stop = stop
@@ -108,17 +121,22 @@ class Workers:
                 raise self._died(seat) from None
             if isinstance(message, Failed):
                 raise message.error
+        if self._settings.duration:
+            # Workers stop by themselves; those that were started later have to be told.
+            self._over = deadline(self._settings.duration / 1e9 + WAKE_SECONDS)
 
     def messages(self) -> Iterator[Message]:
         """What the workers hand on, windows put together, until all are done."""
         while True:
             by_pipe = {seat.process.messages: seat for seat in self._seats if seat.process is not None}
-            if not by_pipe and (self._stop() or not any(seat.due for seat in self._seats)):
+            if not by_pipe and (self._is_ending() or not any(seat.due for seat in self._seats)):
                 break
             for pipe in wait(list(by_pipe), WAKE_SECONDS):
                 assert isinstance(pipe, Connection)
                 yield from self._receive(by_pipe[pipe])
             yield from self._merger.overdue()
+            if self._over():
+                self.stop()
             self._begin_again()
         yield from self._merger.rest()
 
@@ -128,7 +146,8 @@ class Workers:
 
     def health(self) -> dict[str, int]:
         """How many run, and how many have died."""
-        return {"workers": sum(seat.process is not None for seat in self._seats), "worker_deaths": self._deaths}
+        running = sum(seat.process is not None for seat in self._seats)
+        return {"workers": running, "worker_deaths": self._deaths, "interface_losses": self._losses}
 
     def stop(self) -> None:
         """Ask every worker to finish."""
@@ -144,8 +163,10 @@ class Workers:
             yield from self._bury(seat)
             return
         if isinstance(message, Failed):
-            raise message.error
-        if isinstance(message, Snapshot):
+            if not isinstance(message.error, InterfaceError):
+                raise message.error
+            yield from self._lose(seat, message.error)
+        elif isinstance(message, Snapshot):
             seat.counted.append(message.counters)
             seat.counted[:] = [added(seat.counted)]
             yield from self._merger.take(seat.duty.number, message)
@@ -156,10 +177,36 @@ class Workers:
             seat.counted.clear()
         elif isinstance(message, Ready):
             self._merger.began(seat.duty.number)
-            log.warning("%s: worker %d captures again", self._interface, seat.duty.number + 1)
+            self._is_back(seat)
         elif message is None:
             self._end(seat)
             yield from self._merger.ended(seat.duty.number)
+
+    def _is_ending(self) -> bool:
+        """Nobody is to be started any more."""
+        return self._stop() or self._over()
+
+    # ---- an interface that is gone, or down
+
+    def _lose(self, seat: _Seat, error: InterfaceError) -> Iterator[Message]:
+        """Wait for the interface; what the worker had read has been told."""
+        self._end(seat)
+        seat.done += seat.counted
+        seat.counted.clear()
+        if self.outage is None:
+            self.outage, self._since_ns = error, wall_clock_ns()
+            self._losses += 1
+            log.warning("%s; waiting until it is back", error)
+        yield from self._merger.ended(seat.duty.number)
+        seat.due = time.monotonic() + INTERFACE_DELAY
+
+    def _is_back(self, seat: _Seat) -> None:
+        if self.outage is None:
+            log.warning("%s: worker %d captures again", self._interface, seat.duty.number + 1)
+            return
+        self._gaps.add(self._since_ns, wall_clock_ns(), str(self.outage).partition(": ")[2])
+        log.warning("%s: captures again", self._interface)
+        self.outage = None
 
     # ---- one that dies
 
@@ -174,7 +221,7 @@ class Workers:
         seat.done += seat.counted
         seat.counted.clear()
         yield from self._merger.ended(seat.duty.number)
-        if self._stop():
+        if self._is_ending():
             return
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (seat.deaths - 1))
         seat.due = time.monotonic() + delay
@@ -188,7 +235,7 @@ class Workers:
 
     def _begin_again(self) -> None:
         for seat in self._seats:
-            if seat.due and time.monotonic() >= seat.due and not self._stop():
+            if seat.due and time.monotonic() >= seat.due and not self._is_ending():
                 self._begin(seat)
 
     def _begin(self, seat: _Seat) -> None:

@@ -251,6 +251,8 @@ SENSOR: tuple[Metric, ...] = (
     Metric("output_lost_windows", "windows", "Windows that an output was too slow for; null for files.",
            needs="samples"),
     Metric("workers", "count", "Capture processes that run; null for files.", needs="samples"),
+    Metric("interface_losses", "count", "Times that the interface went away or down; null for files.",
+           needs="samples"),
     Metric("worker_deaths", "count", "Capture processes that died and were started again; null for files.",
            needs="samples"),
 )  # fmt: skip
@@ -258,6 +260,7 @@ SENSOR: tuple[Metric, ...] = (
 
 HEALTH_COUNTS = (
     "spool_lost_windows", "delivery_failures", "rejected_points", "output_lost_windows", "worker_deaths",
+    "interface_losses",
 )  # fmt: skip
 """Of the outputs' own figures, those that count up; a point has what was added since the point before it."""
 

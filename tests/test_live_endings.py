@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,17 +36,19 @@ def test_unknown_interface(sensor: Sensor) -> None:
     assert "nosuch0" in ended.complaint()
 
 
-def test_interface_that_goes_away(lab: Lab, sensor: Sensor) -> None:
-    """A capture whose interface is removed ends with status 5 and says so, after its totals or before."""
+def test_interface_that_is_down_or_goes_for_good(lab: Lab, sensor: Sensor) -> None:
+    """Down at the start is said at once; one that is gone when the capture is stopped gives status 5 and the reason."""
     lab.tap.run(["ip", "link", "add", "name", "gone0", "type", "veth", "peer", "name", "gone1"])
     down = sensor.ended(sensor.start("--to", "none", interface="gone0"))
     assert (down.status, "gone0" in down.complaint()) == (5, True)
     lab.tap.run(["ip", "link", "set", "dev", "gone0", "up"])
     process = sensor.capture("--to", "none", interface="gone0")
     lab.tap.run(["ip", "link", "del", "dev", "gone0"])
-    ended = sensor.ended(process)
+    time.sleep(1.5)
+    ended = sensor.ended(process, signal.SIGTERM)
     assert ended.status == 5
-    assert "gone0" in ended.errors
+    assert ended.errors.count("waiting until it is back") == 1
+    assert "gone0" in ended.errors.splitlines()[-1]
     assert "Traceback" not in ended.errors
 
 

@@ -80,10 +80,10 @@ def overlay(flows: int) -> Iterator[bytes]:
             yield udp_frame(near, far, chance.randrange(49152, 65536), 4789, header + inner)
 
 
-def send(lab: Lab, sent: list[bytes]) -> None:
+def send(lab: Lab, sent: list[bytes], port: str = "span") -> None:
     """Put frames on the wire to the SPAN port, in their order, no faster than any machine can take them."""
     with lab.switch.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
-        wire.bind(("span", 0))
+        wire.bind((port, 0))
         for number, frame in enumerate(sent):
             wire.send(frame)
             if number % 50 == 49:
@@ -194,6 +194,48 @@ def test_a_worker_that_is_killed_is_replaced(lab: Lab, sensor: Sensor, tmp_path:
     assert sum(fields["worker_deaths"] for fields in own) == 1
     assert {fields["workers"] for fields in own} == {1, 2}
     assert not [pid for pid in (*replaced, victim) if Path(f"/proc/{pid}").exists()]
+
+
+def test_an_interface_that_comes_back_is_captured_again(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
+    """Removed and made again, then down and up: the capture resumes by itself; gaps are events; totals are right."""
+    points, crowd = tmp_path / "points.jsonl", [udp_frame(f"10.0.0.{1 + i}", "10.1.0.1") for i in range(100)]
+
+    def make() -> None:
+        lab.switch.run(["ip", "link", "add", "name", "gone1", "type", "veth", "peer", "gone0", "netns", lab.tap.name])
+        lab.switch.run(["ip", "link", "set", "dev", "gone1", "up"])
+        lab.tap.run(["ip", "link", "set", "dev", "gone0", "up"])
+
+    def back() -> None:
+        lab.await_capture(process, rings=2)
+        time.sleep(0.8)
+        send(lab, crowd, "gone1")
+
+    make()
+    options = ("--to", f"json:{points}", "--window", "1s", "--workers", "2")
+    process = sensor.start(*options, interface="gone0")
+    back()
+    time.sleep(0.5)
+    lab.switch.run(["ip", "link", "del", "dev", "gone1"])
+    wait_until(lambda: _children(process.pid) == [], "the workers to notice")
+    make()
+    back()
+    time.sleep(0.5)
+    lab.tap.run(["ip", "link", "set", "dev", "gone0", "down"])
+    wait_until(lambda: _children(process.pid) == [], "the workers to notice")
+    lab.tap.run(["ip", "link", "set", "dev", "gone0", "up"])
+    back()
+    time.sleep(2)
+    ended = sensor.ended(process, signal.SIGTERM)
+    lab.switch.run(["ip", "link", "del", "dev", "gone1"])
+    assert ended.status == 0, ended.errors
+    assert ended.received == 3 * len(crowd)
+    assert ended.errors.count("waiting until it is back") == ended.errors.count("gone0: captures again") == 2
+    told = [json.loads(line) for line in points.read_text().splitlines()]
+    gaps = [point for point in told if point["measurement"] == "event" and point["tags"]["kind"] == "capture_gap"]
+    assert [point["fields"]["subject"] for point in gaps] == ["gone0"] * 2
+    assert all(point["fields"]["detail"].startswith("nothing was captured on gone0 for ") for point in gaps)
+    own = [point["fields"] for point in told if point["measurement"] == "sensor"]
+    assert sum(fields["interface_losses"] for fields in own) == 2
 
 
 def test_workers_are_bound_to_processors(lab: Lab, sensor: Sensor) -> None:
