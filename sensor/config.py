@@ -251,6 +251,8 @@ OPTIONS: tuple[Option, ...] = (
            "COUNT", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
            ("capture",)),
+    Option("no_nic_setup", "Leave the interface's offloads, ring and state as they are.", flag=True,
+           commands=("capture",)),
     Option("no_promiscuous", "Do not put the interface into promiscuous mode.", flag=True, commands=("capture",)),
 )  # fmt: skip
 
@@ -302,6 +304,7 @@ class Settings:
     workers: int = 1
     cpus: tuple[int, ...] | None = None
     promiscuous: bool = True
+    nic_setup: bool = True
 
 
 def options_of(command: str) -> list[Option]:
@@ -394,6 +397,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         sensor_name=value["sensor_name"] or platform.node() or "vmsensor",
         influx=influx,
         promiscuous=not value.get("no_promiscuous"),
+        nic_setup=not value.get("no_nic_setup"),
         **live,
     )
 

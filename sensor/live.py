@@ -10,11 +10,12 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 
 from sensor.analysis.gaps import GapWatch
+from sensor.capturenic import CaptureNic
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 def capture(settings: Settings, interface: str) -> None:
     """Capture until a signal, the duration or the packet count ends it; the last window is written."""
     gaps = GapWatch(interface)
-    with stop_on_signals() as stop, Workers(settings, interface, stop, gaps) as workers:
+    with ExitStack() as stack:
+        nic = stack.enter_context(CaptureNic(interface)) if settings.nic_setup else None
+        stop = stack.enter_context(stop_on_signals())
+        workers = stack.enter_context(Workers(settings, interface, stop, gaps, nic.prepare if nic else lambda: None))
         workers.await_ready()
         figures = [workers.health]
         with Pipeline(settings, interface, QueuedSink, detectors=[gaps], figures=figures) as pipeline:
@@ -82,12 +86,16 @@ class _Seat:
 class Workers:
     """The capture processes of one interface. Use as a context manager; it ends them."""
 
-    def __init__(self, settings: Settings, interface: str, stop: Stop, gaps: GapWatch) -> None:
+    def __init__(
+        self, settings: Settings, interface: str, stop: Stop, gaps: GapWatch, prepare: Callable[[], None]
+    ) -> None:
         self.outage: InterfaceError | None = None
         """Why nothing is captured now."""
         self._since_ns = 0
         self._losses = 0
         self._gaps = gaps
+        self._prepare = prepare
+        """Makes an interface that has come back ready again."""
         self._over = deadline(None)
         self._settings = settings
         self._interface = interface
@@ -207,6 +215,7 @@ class Workers:
         self._gaps.add(self._since_ns, wall_clock_ns(), str(self.outage).partition(": ")[2])
         log.warning("%s: captures again", self._interface)
         self.outage = None
+        self._prepare()
 
     # ---- one that dies
 

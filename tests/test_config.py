@@ -181,6 +181,7 @@ def example(name: str) -> tuple[str, Any]:
         "buffer_size": ("'1MiB'", 2**20),
         "direction": ("'both'", "both"),
         "workers": ("3", 3),
+        "no_nic_setup": ("true", False),
         "cpus": ("'0'", (0,)),
         "no_promiscuous": ("true", False),
     }[name]
@@ -188,7 +189,8 @@ def example(name: str) -> tuple[str, Any]:
 
 SETTING = {
     "keep_duplicates": "duplicate_horizon", "no_vlan_key": "vlan_in_key", "to": "sinks",
-    "no_promiscuous": "promiscuous", "influx_token_file": "influx.token", "influx_no_verify": "influx.verify",
+    "no_promiscuous": "promiscuous",
+    "no_nic_setup": "nic_setup", "influx_token_file": "influx.token", "influx_no_verify": "influx.verify",
     "influx_no_gzip": "influx.gzip",
 }  # fmt: skip
 """What an option is called in the settings, where that is not its own name."""

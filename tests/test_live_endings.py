@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Lab, wait_until
 from tests.live import Sensor
 from tests.needs import need_tool
 from tests.transfers import transfers
@@ -39,7 +39,7 @@ def test_unknown_interface(sensor: Sensor) -> None:
 def test_interface_that_is_down_or_goes_for_good(lab: Lab, sensor: Sensor) -> None:
     """Down at the start is said at once; one that is gone when the capture is stopped gives status 5 and the reason."""
     lab.tap.run(["ip", "link", "add", "name", "gone0", "type", "veth", "peer", "name", "gone1"])
-    down = sensor.ended(sensor.start("--to", "none", interface="gone0"))
+    down = sensor.ended(sensor.start("--to", "none", "--no-nic-setup", interface="gone0"))
     assert (down.status, "gone0" in down.complaint()) == (5, True)
     lab.tap.run(["ip", "link", "set", "dev", "gone0", "up"])
     process = sensor.capture("--to", "none", interface="gone0")
@@ -50,6 +50,55 @@ def test_interface_that_is_down_or_goes_for_good(lab: Lab, sensor: Sensor) -> No
     assert ended.errors.count("waiting until it is back") == 1
     assert "gone0" in ended.errors.splitlines()[-1]
     assert "Traceback" not in ended.errors
+
+
+def features(lab: Lab, device: str) -> dict[str, str]:
+    """What ``ethtool -k`` says of an interface in the tap."""
+    lines = lab.tap.run(["ethtool", "-k", device]).stdout.splitlines()
+    return {name.strip(): value.split()[0] for name, _, value in (line.partition(": ") for line in lines) if value}
+
+
+def is_up(lab: Lab, device: str) -> bool:
+    """Whether an interface in the tap is up for its administrator."""
+    flags = lab.tap.run(["ip", "-o", "link", "show", "dev", device]).stdout.partition("<")[2].partition(">")[0]
+    return "UP" in flags.split(",")
+
+
+def test_the_nic_is_made_ready_and_put_back(lab: Lab, sensor: Sensor) -> None:
+    """Up, and no packets merged, as long as it is captured; then as it was, also when it came back as another one."""
+    add = ["ip", "link", "add", "name", "nic0", "type", "veth", "peer", "name", "nic1"]
+    lab.tap.run(add)
+    lab.tap.run(["ip", "link", "set", "dev", "nic1", "up"])
+    lab.tap.run(["ethtool", "-K", "nic0", "gro", "on"])
+    process = sensor.capture("--to", "none", interface="nic0")
+    during = features(lab, "nic0")
+    assert (during["generic-receive-offload"], during["rx-gro-list"]) == ("off", "off")
+    assert "UP" in lab.tap.run(["ip", "-o", "link", "show", "dev", "nic0"]).stdout.split("<")[1].split(">")[0].split(
+        ","
+    )
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert (ended.status, ended.errors.count("\n")) == (0, 1), ended.errors
+    assert features(lab, "nic0")["generic-receive-offload"] == "on"
+    assert not is_up(lab, "nic0")
+    lab.tap.run(["ip", "link", "set", "dev", "nic0", "up"])
+    process = sensor.capture("--to", "none", interface="nic0")
+    lab.tap.run(["ip", "link", "del", "dev", "nic0"])
+    lab.tap.run(add)
+    lab.tap.run(["ethtool", "-K", "nic0", "gro", "on"])
+    for device in ("nic0", "nic1"):
+        lab.tap.run(["ip", "link", "set", "dev", device, "up"])
+    wait_until(lambda: features(lab, "nic0")["generic-receive-offload"] == "off", "the new NIC to be made ready")
+    assert sensor.ended(process, signal.SIGTERM).status == 0
+
+
+def test_who_may_not_change_the_nic_captures_all_the_same(lab: Lab, sensor: Sensor) -> None:
+    """With CAP_NET_RAW alone it is said which offload is left on, and how to switch it off."""
+    lab.tap.run(["ethtool", "-K", "span0", "gro", "on"])
+    process = sensor.capture("--to", "none", prefix=as_nobody("net_raw"))
+    ended = sensor.ended(process, signal.SIGTERM)
+    lab.tap.run(["ethtool", "-K", "span0", "gro", "off"])
+    assert ended.status == 0, ended.errors
+    assert "rx-gro is on and cannot be switched off from here); run: ethtool -K span0 gro off lro off" in ended.errors
 
 
 def test_filter_that_does_not_compile(sensor: Sensor) -> None:

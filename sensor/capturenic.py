@@ -1,0 +1,124 @@
+"""The capture NIC made ready for a mirror: up, unmerged packets, tags left on, the largest ring; put back at the end.
+
+GRO and LRO merge packets before they are captured: sizes, counts and times of single packets are gone. It takes
+CAP_NET_ADMIN; without it the capture goes on as the NIC is, and says what to run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from pyroute2 import Ethtool, IPRoute, NetlinkError
+from pyroute2.ethtool.ioctl import EthtoolError
+
+MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-udp-gro-forwarding", "rx-lro")
+TAGS = ("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse")
+"""The kernel's names of the features, as ``ethtool -k`` has them, more or less."""
+
+_IFF_UP = 1
+_REFUSALS = (NetlinkError, EthtoolError, OSError, ValueError, KeyError)
+"""pyroute2 raises any of these where the kernel, or a driver, does not let it."""
+
+log = logging.getLogger(__name__)
+
+
+class CaptureNic:
+    """Use as a context manager around the capture. ``prepare`` again when the interface is a new one."""
+
+    def __init__(self, interface: str) -> None:
+        self._interface = interface
+        self._restore = ExitStack()
+
+    def __enter__(self) -> CaptureNic:
+        self.bring_up()
+        self.prepare()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore.close()
+
+    def bring_up(self) -> None:
+        """A mirror port needs no address, but has to be up. Left up at the end if it was, else taken down again."""
+        with IPRoute() as route:
+            found = route.link_lookup(ifname=self._interface)
+            if not found or route.get_links(found[0])[0]["flags"] & _IFF_UP:
+                return
+            try:
+                route.link("set", index=found[0], state="up")
+            except _REFUSALS:
+                return  # whoever opens it says that it is down, and what to do
+        self._restore.callback(self._undo, self._take_down)
+
+    def prepare(self) -> None:
+        """Switch off what changes packets on their way, and take the largest ring."""
+        ethtool = Ethtool()
+        try:
+            self._features(ethtool)
+            self._ring(ethtool)
+        finally:
+            ethtool.close()
+
+    def _features(self, ethtool: Any) -> None:
+        try:
+            features = ethtool.get_features(self._interface)
+        except _REFUSALS:
+            return  # gone, or of a kind that has none
+        on = [name for name in (*MERGING, *TAGS) if name in features.features and features.features[name].enable]
+        changed = [name for name in on if self._switch(ethtool, name, False)]
+        if changed:
+            self._restore.callback(self._undo, lambda: self._switch_back(changed))
+        left = [name for name in on if name in MERGING and name not in changed]
+        if left:
+            why = f"packets may come merged ({', '.join(left)} is on and cannot be switched off from here)"
+            log.warning("%s: %s; run: ethtool -K %s gro off lro off", self._interface, why, self._interface)
+
+    def _switch(self, ethtool: Any, name: str, on: bool) -> bool:
+        """One at a time: a driver that refuses one may take the others. True when it is so afterwards."""
+        try:
+            features = ethtool.get_features(self._interface)
+            features.features[name].enable = on
+            ethtool.set_features(self._interface, features)
+            return bool(ethtool.get_features(self._interface).features[name].enable) is on
+        except _REFUSALS:
+            return False
+
+    def _switch_back(self, names: list[str]) -> None:
+        ethtool = Ethtool()
+        try:
+            for name in names:
+                self._switch(ethtool, name, True)
+        finally:
+            ethtool.close()
+
+    def _ring(self, ethtool: Any) -> None:
+        if not hasattr(ethtool, "get_rings"):
+            return  # pyroute2 before 0.7.3
+        try:
+            ring = ethtool.get_rings(self._interface)
+            if not ring.rx or not ring.rx_max or ring.rx >= ring.rx_max:
+                return
+            ethtool.set_rings(self._interface, rx=ring.rx_max)
+        except _REFUSALS:
+            return  # virtual interfaces have none
+        self._restore.callback(self._undo, lambda: self._set_ring(ring.rx))
+
+    def _set_ring(self, size: int) -> None:
+        ethtool = Ethtool()
+        try:
+            ethtool.set_rings(self._interface, rx=size)
+        finally:
+            ethtool.close()
+
+    def _take_down(self) -> None:
+        with IPRoute() as route:
+            for index in route.link_lookup(ifname=self._interface):
+                route.link("set", index=index, state="down")
+
+    def _undo(self, how: Callable[[], None]) -> None:
+        try:
+            how()
+        except _REFUSALS:
+            log.debug("%s: cannot be put back as it was", self._interface)  # it may be gone
