@@ -32,7 +32,7 @@ LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
 DEFAULT_SERIES = 100_000
-LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus")
+LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus", "user")
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
 SERVERS = ("auto", "influxdb-1", "influxdb-1.8", "influxdb-2", "influxdb-3", "victoriametrics")
@@ -251,6 +251,8 @@ OPTIONS: tuple[Option, ...] = (
            "COUNT", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
            ("capture",)),
+    Option("user", "Who the capturing processes become when they have opened the interface as root.", str, "nobody",
+           "NAME", ("capture",)),
     Option("no_nic_setup", "Leave the interface's offloads, ring and state as they are.", flag=True,
            commands=("capture",)),
     Option("no_promiscuous", "Do not put the interface into promiscuous mode.", flag=True, commands=("capture",)),
@@ -305,6 +307,7 @@ class Settings:
     cpus: tuple[int, ...] | None = None
     promiscuous: bool = True
     nic_setup: bool = True
+    user: str = "nobody"
 
 
 def options_of(command: str) -> list[Option]:

@@ -21,6 +21,7 @@ from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
 from sensor.interface import wall_clock_ns
 from sensor.merge import Merger, added, numbered_records
+from sensor.privileges import user_named
 from sensor.runner import Pipeline, totals_line
 from sensor.sinks.queue import QueuedSink
 from sensor.stopping import Stop, stop_on_signals
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 def capture(settings: Settings, interface: str) -> None:
     """Capture until a signal, the duration or the packet count ends it; the last window is written."""
+    user_named(settings.user)  # say now that there is no such user
     gaps = GapWatch(interface)
     with ExitStack() as stack:
         nic = stack.enter_context(CaptureNic(interface)) if settings.nic_setup else None

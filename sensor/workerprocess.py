@@ -18,9 +18,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from sensor.config import LIVE_SNAPLEN, Settings
-from sensor.errors import SensorError
+from sensor.errors import PrivilegeError, SensorError
 from sensor.fanout import Fanout
 from sensor.interface import LiveSource, wall_clock_ns
+from sensor.privileges import drop_all
 from sensor.runner import make_table
 from sensor.window import Snapshot
 from sensor.worker import Message, Worker, deadline
@@ -116,9 +117,18 @@ def _capture(settings: Settings, interface: str, duty: Duty, sender: _Sender, co
     table = make_table(settings, share=duty.of)
     with contextlib.closing(source):
         source.open(table)
+        _give_up_privileges(settings.user)
         sender.emit(Ready())
         over = deadline(settings.duration and settings.duration / 1e9)
         Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns).run()
+
+
+def _give_up_privileges(user: str) -> None:
+    """What comes in from here on is other people's packets."""
+    try:
+        drop_all(user)
+    except OSError as error:
+        raise PrivilegeError(f"cannot give up privileges: {error.strerror}; choose another --user") from None
 
 
 class _Sender:

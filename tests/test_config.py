@@ -181,6 +181,7 @@ def example(name: str) -> tuple[str, Any]:
         "buffer_size": ("'1MiB'", 2**20),
         "direction": ("'both'", "both"),
         "workers": ("3", 3),
+        "user": ("'daemon'", "daemon"),
         "no_nic_setup": ("true", False),
         "cpus": ("'0'", (0,)),
         "no_promiscuous": ("true", False),

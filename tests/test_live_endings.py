@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import signal
 import socket
 import time
@@ -99,6 +100,58 @@ def test_who_may_not_change_the_nic_captures_all_the_same(lab: Lab, sensor: Sens
     lab.tap.run(["ethtool", "-K", "span0", "gro", "off"])
     assert ended.status == 0, ended.errors
     assert "rx-gro is on and cannot be switched off from here); run: ethtool -K span0 gro off lro off" in ended.errors
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """``/proc/PID/status``."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def workers_of(pid: int) -> list[int]:
+    """The capture processes of a supervisor."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in listed if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+NOTHING = "0" * 16
+
+
+@pytest.mark.parametrize("user", [None, "daemon"])
+def test_who_captures_may_do_nothing_else(lab: Lab, sensor: Sensor, user: str | None) -> None:
+    """Started as root, a worker that has its interface is an ordinary user: no groups, capabilities or way back."""
+    asked = ("--user", user) if user else ()
+    process = sensor.capture("--to", "none", "--workers", "2", *asked)
+    wait_until(lambda: all(status_of(pid)["NoNewPrivs"] == "1" for pid in workers_of(process.pid)), "less privileges")
+    account = pwd.getpwnam(user or "nobody")
+    assert len(workers_of(process.pid)) == 2
+    for pid in workers_of(process.pid):
+        status = status_of(pid)
+        assert set(status["Uid"].split()) == {str(account.pw_uid)}
+        assert set(status["Gid"].split()) == {str(account.pw_gid)}
+        assert status["Groups"] == ""
+        kinds = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+        assert {kind: status[kind] for kind in kinds} == dict.fromkeys(kinds, NOTHING)
+    with lab.mirror():
+        (made,) = transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, 8081, count=1, seed=7)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert ended.status == 0, ended.errors
+    assert ended.received > made.client_account.data_segments
+
+
+def test_a_worker_of_an_ordinary_user_gives_its_capability_back(sensor: Sensor) -> None:
+    """With CAP_NET_RAW alone: it is gone once the interface is open."""
+    process = sensor.capture("--to", "none", prefix=as_nobody("net_raw"))
+    (worker,) = workers_of(process.pid)
+    wait_until(lambda: status_of(worker)["NoNewPrivs"] == "1", "less privileges")
+    assert {status_of(worker)[kind] for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {NOTHING}
+    assert sensor.ended(process, signal.SIGTERM).status == 0
+
+
+def test_a_user_that_does_not_exist_is_named(sensor: Sensor) -> None:
+    """Before anything is opened, with status 2."""
+    ended = sensor.ended(sensor.start("--to", "none", "--user", "nosuchuser"))
+    assert (ended.status, "--user nosuchuser: no such user" in ended.complaint()) == (2, True)
 
 
 def test_filter_that_does_not_compile(sensor: Sensor) -> None:
