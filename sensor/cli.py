@@ -19,7 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from sensor import __version__
 from sensor.config import OPTIONS, Option, Settings, build, options_of, parse_duration, read_secret
-from sensor.errors import INTERRUPTED, DamagedInputError, DeliveryError, SensorError, UsageError
+from sensor.errors import INTERRUPTED, DamagedInputError, DeliveryError, InterfaceError, SensorError, UsageError
 from sensor.output import abandon_standard_output, quiet_when_nobody_reads, write
 from sensor.stopping import Stop, stop_on_signals
 
@@ -361,6 +361,79 @@ def vms_command(source: Path, form: str, config_file: Path | None, **given: Any)
 
     with quiet_when_nobody_reads(), _interruptible() as stop:
         print_vms(source, settings, form, stop)
+
+
+@vmsensor.group("mirror")
+def mirror_group() -> None:
+    """Work with the mirror that feeds a sensor."""
+
+
+@mirror_group.command("add")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--to", "target", metavar="INTERFACE", help="Where copies go: an interface of this host.")
+@click.option("--to-host", metavar="ADDRESS", help="Or a sensor on another host, by VXLAN.")
+@click.option("--vni", default=4242, show_default=True, metavar="VNI", type=click.IntRange(1, 2**24 - 1), help="Of it.")
+@click.option(
+    "--direction",
+    type=click.Choice(["ingress", "egress", "both"]),
+    default="ingress",
+    show_default=True,
+    help="What the host receives on the source (a VM sends), what it sends there, or both.",
+)
+def mirror_add_command(
+    sources: tuple[str, ...], target: str | None, to_host: str | None, vni: int, direction: str
+) -> None:
+    """Mirror SOURCE..., ports of VMs on this host (tap, veth, bridge), with tc mirred, in place of what was before."""
+    if (target is None) == (to_host is None):
+        raise UsageError("a mirror needs one destination: give --to, or --to-host")
+    from sensor.mirror import HOOKS, Mirror
+
+    with Mirror() as mirror:
+        to = target if target is not None else mirror.tunnel_to(str(to_host), vni)
+        for one in mirror.add(sources, to, list(HOOKS) if direction == "both" else [direction]):
+            write(f"{one.source} {one.direction} is mirrored to {one.target}\n")
+
+
+@mirror_group.command("list")
+def mirror_list_command() -> None:
+    """List what is mirrored by `mirror add` on this host."""
+    from sensor.mirror import Mirror
+
+    with Mirror() as mirror, quiet_when_nobody_reads():
+        write("".join(f"{one.source:<16} {one.direction:<8} {one.target}\n" for one in mirror.listed()))
+
+
+@mirror_group.command("remove")
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
+def mirror_remove_command(sources: tuple[str, ...]) -> None:
+    """End the mirrors of SOURCE..., or all that `mirror add` has made on this host."""
+    from sensor.mirror import Mirror
+
+    with Mirror() as mirror:
+        for one in mirror.remove(sources):
+            write(f"{one.source} {one.direction} is not mirrored any more\n")
+
+
+@mirror_group.command("verify")
+@click.argument("interface")
+@click.option(
+    "--seconds", default=5.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0.5, 3600), help="How long."
+)
+def mirror_verify_command(interface: str, seconds: float) -> None:
+    """Look at what comes to INTERFACE: directions, duplicates, tags, tunnels, damage; and say what to change."""
+    given = {"to": ("none",), "duration": f"{seconds}s", "window": "1s"}
+    settings = build("capture", given)
+    from sensor.live import capture
+    from sensor.sinks.callback import CallbackSink
+    from sensor.views.mirror import Evidence, verdicts
+
+    evidence = Evidence()
+    capture(settings, interface, [CallbackSink(evidence.take)], [evidence])
+    told = list(verdicts(evidence, seconds))
+    for line in told:
+        write(f"{line.grade:<5} {line.what:<13} {line.text}\n")
+    if any(line.grade == "FAIL" for line in told):
+        raise InterfaceError(f"{interface}: the mirror delivers nothing; see above")
 
 
 @vmsensor.group("policy")

@@ -10,10 +10,11 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 
+from sensor.analysis.findings import Detector
 from sensor.analysis.gaps import GapWatch
 from sensor.capturenic import CaptureNic
 from sensor.config import Settings
@@ -23,6 +24,7 @@ from sensor.interface import wall_clock_ns
 from sensor.merge import Merger, added, numbered_records
 from sensor.privileges import user_named
 from sensor.runner import Pipeline, totals_line
+from sensor.sinks import Sink
 from sensor.sinks.queue import QueuedSink
 from sensor.stopping import Stop, stop_on_signals
 from sensor.window import Counters, Snapshot
@@ -42,8 +44,11 @@ STEADY_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-def capture(settings: Settings, interface: str) -> None:
-    """Capture until a signal, the duration or the packet count ends it; the last window is written."""
+def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), detectors: Sequence[Detector] = ()) -> None:
+    """Capture until a signal, the duration or the packet count ends it; the last window is written.
+
+    ``sinks`` and ``detectors`` are the caller's own, as of ``Pipeline``.
+    """
     user_named(settings.user)  # say now that there is no such user
     gaps = GapWatch(interface)
     with ExitStack() as stack:
@@ -52,7 +57,7 @@ def capture(settings: Settings, interface: str) -> None:
         workers = stack.enter_context(Workers(settings, interface, stop, gaps, nic.prepare if nic else lambda: None))
         workers.await_ready()
         figures = [workers.health]
-        with Pipeline(settings, interface, QueuedSink, detectors=[gaps], figures=figures) as pipeline:
+        with Pipeline(settings, interface, QueuedSink, sinks, [gaps, *detectors], figures) as pipeline:
             stop.then(workers.stop)
             failure = _take_all(workers, pipeline)
     print(totals_line(workers.totals()), file=sys.stderr)
@@ -83,6 +88,11 @@ class _Seat:
         """What its windows said, since the process that is in it began."""
         self.done: list[Counters] = []
         """Of processes that have ended."""
+
+    def close_account(self) -> None:
+        """The process has ended without telling its sums: what its windows said stands for them."""
+        self.done[:] = [added([*self.done, *self.counted])] if self.done or self.counted else []
+        self.counted.clear()
 
 
 class Workers:
@@ -145,8 +155,8 @@ class Workers:
                 assert isinstance(pipe, Connection)
                 yield from self._receive(by_pipe[pipe])
             yield from self._merger.overdue()
-            if self._over():
-                self.stop()
+            if self._is_ending():
+                self.stop()  # again: one that was being started when all were told has not heard it
             self._begin_again()
         yield from self._merger.rest()
 
@@ -201,8 +211,7 @@ class Workers:
     def _lose(self, seat: _Seat, error: InterfaceError) -> Iterator[Message]:
         """Wait for the interface; what the worker had read has been told."""
         self._end(seat)
-        seat.done += seat.counted
-        seat.counted.clear()
+        seat.close_account()
         if self.outage is None:
             self.outage, self._since_ns = error, wall_clock_ns()
             self._losses += 1
@@ -229,8 +238,7 @@ class Workers:
         died = self._died(seat)
         if seat.process is not None:
             self._end(seat)
-        seat.done += seat.counted
-        seat.counted.clear()
+        seat.close_account()
         yield from self._merger.ended(seat.duty.number)
         if self._is_ending():
             return

@@ -20,6 +20,8 @@ from tests.oracles.cause_list import EVIDENCE, Entry, content, differences, entr
 from tests.oracles.cause_rules import RULES
 from tests.oracles.cause_table import METRICS, counted, table
 
+pytestmark = pytest.mark.proof  # tshark takes most of a minute over all captures
+
 every_capture = pytest.mark.parametrize("capture", CAPTURES, ids=name)
 
 

@@ -136,6 +136,7 @@ def ordinary(lab: Lab, directory: Path, seconds: int) -> Watched:
     return watched
 
 
+@pytest.mark.proof
 def test_ordinary_traffic_is_no_event(lab: Lab, tmp_path: Path) -> None:
     """Twenty seconds of bulk transfers, pages and names: nothing that anybody would have to look at."""
     watched = ordinary(lab, tmp_path, 20)

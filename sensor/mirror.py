@@ -1,0 +1,169 @@
+"""A mirror on this host: ``tc mirred`` on the ports of VMs, through netlink.
+
+Each source gets one filter for each direction, at a preference that is this program's own, so that what is here is
+known without notes, adding twice is adding once, and nothing of anybody else's is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pyroute2 import IPRoute, NetlinkError
+
+from sensor.errors import InterfaceError, PrivilegeError
+
+PREFERENCE = 13
+"""Of the filters; low, because a filter in front of them may decide about a frame for good."""
+
+TUNNEL = "vmsensor-mirror"
+"""The VXLAN interface to a sensor on another host."""
+
+VXLAN_PORT = 4789  # RFC 7348
+HOOKS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}  # clsact, linux/pkt_sched.h
+_ALL_PROTOCOLS = 0x0003  # ETH_P_ALL
+_EPERM = 1
+
+
+class Mirrored(NamedTuple):
+    """A source, one direction of it, and where its frames are copied to."""
+
+    source: str
+    direction: str
+    target: str
+
+
+class Mirror:
+    """The mirrors of this host. Use as a context manager; failures are InterfaceErrors and PrivilegeErrors."""
+
+    def __enter__(self) -> Mirror:
+        self._route = IPRoute()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._route.close()
+
+    def add(self, sources: Sequence[str], target: str, directions: Sequence[str]) -> list[Mirrored]:
+        """Copy the frames of all sources to ``target``, in place of what was mirrored of them before."""
+        to = self._index(target)
+        numbers = {source: self._index(source) for source in sources}
+        if target in numbers:
+            raise InterfaceError(f"{target}: cannot be mirrored to itself")
+        added = []
+        for source, number in numbers.items():
+            self._clear(number)
+            with _explained(source, "add a mirror"):
+                if not self._has_clsact(number):
+                    self._route.tc("add", "clsact", index=number)
+                for direction in directions:
+                    self._filter(number, HOOKS[direction], to)
+                    added.append(Mirrored(source, direction, target))
+        return added
+
+    def tunnel_to(self, remote: str, vni: int) -> str:
+        """A VXLAN interface to a sensor on another host, made anew; its name. The sensor sees the VNI as a domain."""
+        self.remove_tunnel()
+        with _explained(TUNNEL, "make the tunnel"):
+            self._route.link(
+                "add", ifname=TUNNEL, kind="vxlan", vxlan_id=vni, vxlan_group=remote, vxlan_port=VXLAN_PORT,
+                vxlan_learning=0,
+            )  # fmt: skip
+            self._route.link("set", index=self._index(TUNNEL), state="up")
+        return TUNNEL
+
+    def listed(self) -> list[Mirrored]:
+        """Everything that is mirrored by this program."""
+        names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in self._route.get_links()}
+        return [
+            Mirrored(name, direction, names.get(to, "an interface that is gone"))
+            for number, name in names.items() for direction, to in self._targets(number)
+        ]  # fmt: skip
+
+    def remove(self, sources: Sequence[str]) -> list[Mirrored]:
+        """End the mirrors of these sources, of all where none is named; what has ended."""
+        for source in sources:
+            self._index(source)
+        ended = [one for one in self.listed() if not sources or one.source in sources]
+        for source in dict.fromkeys(one.source for one in ended):
+            self._clear(self._index(source))
+        if not any(one.target == TUNNEL for one in self.listed()):
+            self.remove_tunnel()
+        return ended
+
+    def remove_tunnel(self) -> None:
+        """Remove the VXLAN interface, where there is one."""
+        for number in self._route.link_lookup(ifname=TUNNEL):
+            with _explained(TUNNEL, "remove the tunnel"):
+                self._route.link("del", index=number)
+
+    def _index(self, name: str) -> int:
+        found = self._route.link_lookup(ifname=name)
+        if not found:
+            raise InterfaceError(f"{name}: no such interface; `vmsensor interfaces` lists them")
+        return int(found[0])
+
+    def _filter(self, number: int, hook: int, to: int) -> None:
+        action = {"kind": "mirred", "direction": "egress", "action": "mirror", "ifindex": to}
+        common = {"parent": hook, "prio": PREFERENCE, "protocol": _ALL_PROTOCOLS, "action": action}
+        try:
+            self._route.tc("add-filter", "matchall", number, **common)
+        except NetlinkError as error:
+            if error.code == _EPERM:
+                raise
+            # A kernel without matchall: an empty match of u32, which passes over frames of under 34 octets.
+            self._route.tc("add-filter", "u32", number, target=0, keys=["0x0/0x0+0"], **common)
+
+    def _clear(self, number: int) -> None:
+        for hook in HOOKS.values():
+            if any(to is not None for to in self._ours(number, hook)):
+                with _explained(str(number), "remove a mirror"):
+                    # Without both in ``info``, pyroute2 asks for all filters to be removed.
+                    info = PREFERENCE << 16 | socket.htons(_ALL_PROTOCOLS)
+                    self._route.tc("del-filter", index=number, parent=hook, info=info)
+        if self._has_clsact(number) and not any(list(self._filters(number, hook)) for hook in HOOKS.values()):
+            with contextlib.suppress(NetlinkError):
+                self._route.tc("del", "clsact", index=number)
+
+    def _has_clsact(self, number: int) -> bool:
+        return any(qdisc.get_attr("TCA_KIND") == "clsact" for qdisc in self._route.get_qdiscs(index=number))
+
+    def _filters(self, number: int, hook: int) -> Iterator[tuple[int, Any]]:
+        """Preference and message of each filter."""
+        try:
+            for one in self._route.get_filters(index=number, parent=hook):
+                if one["index"] == number and one["parent"] == hook:
+                    yield one["info"] >> 16, one
+        except NetlinkError:
+            return  # no clsact
+
+    def _targets(self, number: int) -> Iterator[tuple[str, int]]:
+        if not self._has_clsact(number):
+            return
+        for direction, hook in HOOKS.items():
+            yield from ((direction, to) for to in set(self._ours(number, hook)) if to is not None)
+
+    def _ours(self, number: int, hook: int) -> Iterator[int | None]:
+        return (_mirred(one) for preference, one in self._filters(number, hook) if preference == PREFERENCE)
+
+
+def _mirred(message: Any) -> int | None:
+    """Where a filter's action copies to."""
+    options = message.get_attr("TCA_OPTIONS")
+    for name in ("TCA_MATCHALL_ACT", "TCA_U32_ACT"):
+        actions = options.get_attr(name) if options is not None else None
+        for _, action in (actions or {}).get("attrs", ()):
+            if action.get_attr("TCA_ACT_KIND") == "mirred":
+                return int(action.get_attr("TCA_ACT_OPTIONS").get_attr("TCA_MIRRED_PARMS")["ifindex"])
+    return None
+
+
+@contextlib.contextmanager
+def _explained(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code == _EPERM:
+            raise PrivilegeError(f"{name}: it takes CAP_NET_ADMIN to {what}; run as root") from None
+        raise InterfaceError(f"{name}: cannot {what}: {error.args[-1]}") from None

@@ -1,0 +1,186 @@
+"""`vmsensor mirror`: mirrors of this host, set up, listed and removed; and what a mirror is said to deliver."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.views.mirror import Evidence, verdicts
+from tests.command import USAGE, complaint, vmsensor
+from tests.lab import BOTH, SENT, Lab, Namespace
+from tests.live import Sensor
+from tests.transfers import transfers
+
+SWITCH_ADDRESS, SENSOR_ADDRESS = "10.99.0.1", "10.99.0.2"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two VMs on a switch with a SPAN port, which also is a way to the sensor's host."""
+    with Lab(["web", "app"]) as lab:
+        lab.switch.run(["ip", "addr", "add", f"{SWITCH_ADDRESS}/24", "dev", "span"])
+        lab.tap.run(["ip", "addr", "add", f"{SENSOR_ADDRESS}/24", "dev", "span0"])
+        yield lab
+
+
+def run(namespace: Namespace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program in a namespace; it has to succeed."""
+    process = namespace.popen([sys.executable, "-m", "sensor", *arguments])
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def ports(lab: Lab) -> list[str]:
+    """The switch's ports of the VMs."""
+    return [lab.vm(name).port for name in ("web", "app")]
+
+
+def talk(lab: Lab, port: int) -> int:
+    """A connection between the VMs; how many segments with data the client sent."""
+    (made,) = transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, port, count=1, seed=port)
+    return made.client_account.data_segments
+
+
+def captured(lab: Lab, directory: Path, port: int) -> dict[str, object]:
+    """The flow that a sensor on the SPAN port sees of such a connection."""
+    directory.mkdir()
+    sensor = Sensor(lab, directory)
+    process = sensor.capture("--flows", str(sensor.flow_file), "--to", "none")
+    talk(lab, port)
+    time.sleep(0.2)
+    assert sensor.ended(process, signal.SIGTERM).status == 0
+    found = [flow for flow in sensor.flows() if flow["server_port"] == port]
+    return found[0] if found else {}
+
+
+def test_a_mirror_is_added_listed_and_removed(lab: Lab, tmp_path: Path) -> None:
+    """What the VMs send arrives once, however often it is added; afterwards nothing of it is left."""
+    for _ in range(2):
+        added = run(lab.switch, "mirror", "add", *ports(lab), "--to", "span")
+        assert added.stdout.splitlines() == [f"{port} ingress is mirrored to span" for port in ports(lab)]
+    listed = run(lab.switch, "mirror", "list").stdout.split("\n")
+    assert [line.split() for line in listed if line] == [[port, "ingress", "span"] for port in ports(lab)]
+    flow = captured(lab, tmp_path / "on", 7001)
+    assert flow["tcp_state"] == "closed"
+    assert flow["c2s_mirror_duplicates"] == flow["s2c_mirror_duplicates"] == 0
+    removed = run(lab.switch, "mirror", "remove")
+    assert len(removed.stdout.splitlines()) == 2
+    assert run(lab.switch, "mirror", "list").stdout == ""
+    assert captured(lab, tmp_path / "off", 7002) == {}
+    for port in ports(lab):
+        assert "clsact" not in lab.switch.run(["tc", "qdisc", "show", "dev", port]).stdout
+
+
+def test_both_directions_of_one_port_and_what_others_have_set_up(lab: Lab, tmp_path: Path) -> None:
+    """One port in both directions shows a whole flow; a filter of somebody else stays where it is."""
+    web, _ = ports(lab)
+    lab.switch.run(["tc", "qdisc", "add", "dev", web, "clsact"])
+    other = ["filter", "add", "dev", web, "ingress", "pref", "77", "protocol", "ip", "u32", "match", "u32", "0", "0"]
+    lab.switch.run(["tc", *other, "flowid", "1:1"])
+    assert "pref 77" in lab.switch.run(["tc", "filter", "show", "dev", web, "ingress"]).stdout
+    run(lab.switch, "mirror", "add", web, "--to", "span", "--direction", "both")
+    flow = captured(lab, tmp_path / "both", 7003)
+    assert flow["role_source"] == "syn"
+    assert flow["handshake_server_us"] is not None
+    assert flow["c2s_payload_bytes"]
+    assert flow["s2c_payload_bytes"]
+    run(lab.switch, "mirror", "remove", web)
+    assert "pref 77" in lab.switch.run(["tc", "filter", "show", "dev", web, "ingress"]).stdout
+    lab.switch.run(["tc", "qdisc", "del", "dev", web, "clsact"])
+
+
+def test_a_mirror_to_another_host(lab: Lab, tmp_path: Path) -> None:
+    """By VXLAN: the sensor sees the flows inside of the tunnel, with its VNI; the tunnel goes with the mirror."""
+    run(lab.switch, "mirror", "add", *ports(lab), "--to-host", SENSOR_ADDRESS, "--vni", "77")
+    flow = captured(lab, tmp_path / "far", 7004)
+    assert (flow["tunnel"], flow["vni"], flow["outer_src"], flow["outer_dst"]) == (
+        "vxlan", 77, SWITCH_ADDRESS, SENSOR_ADDRESS,
+    )  # fmt: skip
+    run(lab.switch, "mirror", "remove")
+    assert "vmsensor-mirror" not in lab.switch.run(["ip", "-o", "link"]).stdout
+
+
+def test_wrong_mirrors_are_explained() -> None:
+    """Interfaces that are not there, a mirror to itself, two destinations or none."""
+    assert "nosuch0: no such interface" in complaint(vmsensor("mirror", "add", "nosuch0", "--to", "lo"), 5)
+    assert "cannot be mirrored to itself" in complaint(vmsensor("mirror", "add", "lo", "--to", "lo"), 5)
+    assert "needs one destination" in complaint(vmsensor("mirror", "add", "lo"), USAGE)
+    both = vmsensor("mirror", "add", "lo", "--to", "lo", "--to-host", "127.0.0.1")
+    assert "needs one destination" in complaint(both, USAGE)
+
+
+# ---- what a mirror delivers
+
+
+def verified(lab: Lab, seconds: float = 4) -> dict[str, str]:
+    """What the program says of the SPAN port, by what it looked at, while the VMs talk."""
+    process = lab.tap.popen([sys.executable, "-m", "sensor", "mirror", "verify", "span0", "--seconds", str(seconds)])
+    lab.await_capture(process)
+    for number in range(5):
+        talk(lab, 7100 + number)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    return {line[6:20].strip(): f"{line[:5].strip()} {line[20:]}" for line in output.splitlines()}
+
+
+def test_a_good_mirror_is_called_good(lab: Lab) -> None:
+    """Everything that the VMs send, once: both directions, no duplicates, nothing to change."""
+    with lab.mirror(SENT):
+        said = verified(lab)
+    assert said["directions"].startswith("ok both, of 5 TCP flows")
+    assert said["duplicates"].startswith("ok ")
+    assert said["tunnels"] == "ok none"
+    assert said["received"].endswith("none dropped here")
+    assert not [text for text in said.values() if text.startswith("look")]
+
+
+def test_a_mirror_of_both_ends_is_noticed(lab: Lab) -> None:
+    """Every packet twice: said, and how to spare the port."""
+    with lab.mirror(BOTH):
+        said = verified(lab)
+    assert said["duplicates"].startswith("look ")
+    assert "come twice" in said["duplicates"]
+
+
+def test_a_mirror_of_one_direction_is_noticed(lab: Lab) -> None:
+    """One port's ingress alone shows one direction of its flows."""
+    run(lab.switch, "mirror", "add", ports(lab)[0], "--to", "span")
+    said = verified(lab)
+    run(lab.switch, "mirror", "remove")
+    assert said["directions"].startswith("look only one of 100% of 5 TCP flows; mirror both")
+
+
+def test_a_mirror_that_delivers_nothing_fails(lab: Lab) -> None:
+    """Silence is a failure, with status 5 and what to look at."""
+    process = lab.tap.popen([sys.executable, "-m", "sensor", "mirror", "verify", "span0", "--seconds", "1"])
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert output.startswith("FAIL  received      nothing in 1 s")
+    assert "span0: the mirror delivers nothing; see above" in errors
+
+
+def test_what_is_found_is_judged() -> None:
+    """Tags, tunnels, cut and merged packets, the mirror's loss, the switch: each has its line."""
+    found = Evidence()
+    found.counts.update(
+        {"received": 1000, "packets": 1000, "both-sided": 5, "fate_short_ip": 3, "merged": 7, "unseen_bytes": 5000,
+         "dropped_kernel": 2, "fate_not_ip": 100}
+    )  # fmt: skip
+    found.vlans.update({10: 300, 20: 200})
+    found.tunnels.update({"vxlan": 400, "none": 600})
+    found.vnis |= {5003}
+    found.switch, found.port = "leaf-1", "Eth1/7"
+    told = {line.what: (line.grade, line.text) for line in verdicts(found, 5)}
+    assert told["VLAN tags"] == ("ok", "on 50% of the packets: 10, 20")
+    assert told["tunnels"] == ("ok", "vxlan 40%, VNIs 5003")
+    assert told["fed by"] == ("ok", "leaf-1, port Eth1/7")
+    looked = {what for what, (grade, _) in told.items() if grade == "look"}
+    assert looked == {"received", "truncation", "super-packets", "mirror loss", "other"}
