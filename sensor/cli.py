@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sensor.grafana import DataSource
     from sensor.sinks.servers import InfluxSettings
 
+VNI = click.IntRange(1, 2**24 - 1)
+GUIDE_KINDS = ("nexus", "dvs", "ovs", "linux", "aws", "azure", "gcp", "proxmox", "kvm")
+"""Those of ``mirrorguide.GUIDES``, which a test holds equal."""
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -372,7 +376,7 @@ def mirror_group() -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--to", "target", metavar="INTERFACE", help="Where copies go: an interface of this host.")
 @click.option("--to-host", metavar="ADDRESS", help="Or a sensor on another host, by VXLAN.")
-@click.option("--vni", default=4242, show_default=True, metavar="VNI", type=click.IntRange(1, 2**24 - 1), help="Of it.")
+@click.option("--vni", default=4242, show_default=True, metavar="VNI", type=VNI, help="Of it.")
 @click.option(
     "--direction",
     type=click.Choice(["ingress", "egress", "both"]),
@@ -412,6 +416,28 @@ def mirror_remove_command(sources: tuple[str, ...]) -> None:
     with Mirror() as mirror:
         for one in mirror.remove(sources):
             write(f"{one.source} {one.direction} is not mirrored any more\n")
+
+
+@mirror_group.command("guide")
+@click.argument("kind", type=click.Choice(list(GUIDE_KINDS)))
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
+@click.option("--to", "destination", default="", metavar="NAME", help="The port, VM or interface that copies go to.")
+@click.option("--to-host", default="192.0.2.7", show_default=True, metavar="ADDRESS", help="A sensor on another host.")
+@click.option("--vlan", default="10", show_default=True, metavar="VLAN", help="A VLAN to mirror, or to mirror into.")
+@click.option(
+    "--session", default=1, show_default=True, metavar="NUMBER", type=click.IntRange(1), help="Of the mirror."
+)
+@click.option(
+    "--vni", default=4242, show_default=True, metavar="VNI", type=click.IntRange(1, 2**24 - 1), help="Of VXLAN."
+)
+def mirror_guide_command(
+    kind: str, sources: tuple[str, ...], destination: str, to_host: str, vlan: str, session: int, vni: int
+) -> None:
+    """Print how to mirror SOURCE... on a switch, hypervisor or cloud that this program cannot set up itself."""
+    from sensor.views.mirrorguide import Site, guide
+
+    with quiet_when_nobody_reads():
+        write(guide(kind, Site(sources, destination, to_host, vlan, session, vni)))
 
 
 @mirror_group.command("verify")

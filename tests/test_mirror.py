@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sensor.cli import GUIDE_KINDS, mirror_group
 from sensor.views.mirror import Evidence, verdicts
+from sensor.views.mirrorguide import GUIDES
 from tests.command import USAGE, complaint, vmsensor
 from tests.lab import BOTH, SENT, Lab, Namespace
 from tests.live import Sensor
@@ -184,3 +187,38 @@ def test_what_is_found_is_judged() -> None:
     assert told["fed by"] == ("ok", "leaf-1, port Eth1/7")
     looked = {what for what, (grade, _) in told.items() if grade == "look"}
     assert looked == {"received", "truncation", "super-packets", "mirror loss", "other"}
+
+
+# ---- guides
+
+
+@pytest.mark.parametrize("kind", GUIDE_KINDS)
+def test_a_guide_is_filled_in(kind: str) -> None:
+    """The reader's own sources and destination stand in the steps, no place is left open, and it ends with the check."""
+    mine = vmsensor(
+        "mirror", "guide", kind, "port-a", "port-b", "--to", "port-z", "--to-host", "192.0.2.99", "--vlan", "77"
+    )
+    assert (mine.returncode, mine.stderr) == (0, "")
+    assert "port-a" in mine.stdout
+    assert "port-b" in mine.stdout
+    assert "port-z" in mine.stdout or kind == "gcp"
+    assert not re.search(r"[{}]", mine.stdout)
+    assert "vmsensor mirror verify " in mine.stdout
+    assert max(len(line) for line in mine.stdout.splitlines()) <= 130
+    assert vmsensor("mirror", "guide", kind).returncode == 0
+
+
+def test_every_guide_has_its_name() -> None:
+    """The command line offers those that there are."""
+    assert sorted(GUIDE_KINDS) == sorted(GUIDES)
+    assert "Invalid value" in vmsensor("mirror", "guide", "toaster").stderr
+
+
+def test_what_the_guides_say_of_this_program_is_valid() -> None:
+    """Its own commands in the guides parse."""
+    for kind in GUIDE_KINDS:
+        for line in vmsensor("mirror", "guide", kind).stdout.splitlines():
+            words = line.split("#")[0].split()
+            if words[:2] == ["vmsensor", "mirror"]:
+                command = mirror_group.commands[words[2]]
+                command.make_context(words[2], words[3:]).close()
