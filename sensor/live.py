@@ -22,6 +22,7 @@ from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
 from sensor.interface import wall_clock_ns
 from sensor.merge import Merger, added, numbered_records
+from sensor.notify import Notifier
 from sensor.privileges import user_named
 from sensor.runner import Pipeline, totals_line
 from sensor.sinks import Sink
@@ -50,20 +51,28 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
     ``sinks`` and ``detectors`` are the caller's own, as of ``Pipeline``.
     """
     user_named(settings.user)  # say now that there is no such user
-    gaps = GapWatch(interface)
+    gaps, notifier = GapWatch(interface), Notifier()
     with ExitStack() as stack:
         nic = stack.enter_context(CaptureNic(interface)) if settings.nic_setup else None
         stop = stack.enter_context(stop_on_signals())
-        workers = stack.enter_context(Workers(settings, interface, stop, gaps, nic.prepare if nic else lambda: None))
+        workers = stack.enter_context(
+            Workers(settings, interface, stop, gaps, nic.prepare if nic else _nothing, notifier)
+        )
         workers.await_ready()
         figures = [workers.health]
         with Pipeline(settings, interface, QueuedSink, sinks, [gaps, *detectors], figures) as pipeline:
             stop.then(workers.stop)
+            notifier.ready()
             failure = _take_all(workers, pipeline)
+            notifier.stopping()
     print(totals_line(workers.totals()), file=sys.stderr)
     if failure:
         raise failure
     pipeline.raise_failure()
+
+
+def _nothing() -> None:
+    """Nothing is to be made ready."""
 
 
 def _take_all(workers: Workers, pipeline: Pipeline) -> SensorError | None:
@@ -99,8 +108,15 @@ class Workers:
     """The capture processes of one interface. Use as a context manager; it ends them."""
 
     def __init__(
-        self, settings: Settings, interface: str, stop: Stop, gaps: GapWatch, prepare: Callable[[], None]
+        self,
+        settings: Settings,
+        interface: str,
+        stop: Stop,
+        gaps: GapWatch,
+        prepare: Callable[[], None],
+        notifier: Notifier,
     ) -> None:
+        self._notifier = notifier
         self.outage: InterfaceError | None = None
         """Why nothing is captured now."""
         self._since_ns = 0
@@ -155,6 +171,7 @@ class Workers:
                 assert isinstance(pipe, Connection)
                 yield from self._receive(by_pipe[pipe])
             yield from self._merger.overdue()
+            self._notifier.alive()
             if self._is_ending():
                 self.stop()  # again: one that was being started when all were told has not heard it
             self._begin_again()
@@ -216,6 +233,7 @@ class Workers:
             self.outage, self._since_ns = error, wall_clock_ns()
             self._losses += 1
             log.warning("%s; waiting until it is back", error)
+            self._notifier.status(f"waiting: {error}")
         yield from self._merger.ended(seat.duty.number)
         seat.due = time.monotonic() + INTERFACE_DELAY
 
@@ -225,6 +243,7 @@ class Workers:
             return
         self._gaps.add(self._since_ns, wall_clock_ns(), str(self.outage).partition(": ")[2])
         log.warning("%s: captures again", self._interface)
+        self._notifier.status("capturing")
         self.outage = None
         self._prepare()
 
