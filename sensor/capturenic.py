@@ -25,6 +25,18 @@ _REFUSALS = (NetlinkError, EthtoolError, OSError, ValueError, KeyError)
 log = logging.getLogger(__name__)
 
 
+def merging_features(interface: str) -> list[str]:
+    """Those that merge packets and are switched on; none where the interface has none, or is not there."""
+    ethtool = Ethtool()
+    try:
+        features = ethtool.get_features(interface).features
+        return [name for name in MERGING if name in features and features[name].enable]
+    except _REFUSALS:
+        return []
+    finally:
+        ethtool.close()
+
+
 class CaptureNic:
     """Use as a context manager around the capture. ``prepare`` again when the interface is a new one."""
 

@@ -367,6 +367,26 @@ def vms_command(source: Path, form: str, config_file: Path | None, **given: Any)
         print_vms(source, settings, form, stop)
 
 
+DOCTOR = ("max_flows", "store", "store_size")
+
+
+@vmsensor.command("doctor")
+@click.argument("interface", required=False)
+@add_options([option for option in OPTIONS if option.name in DOCTOR] + INFLUX)
+@config_option
+def doctor_command(interface: str | None, config_file: Path | None, **given: Any) -> None:
+    """Look at what a capture needs of this host: kernel, rights, INTERFACE, memory, disk, InfluxDB; say what to fix."""
+    settings = build("capture", {**given, "to": ("none",)}, config_file)
+    from sensor.views.doctor import examine
+
+    failed = []
+    for line in examine(settings, interface):
+        write(f"{line.grade:<5} {line.what:<18} {line.text}\n")
+        failed += [line.what] if line.grade == "FAIL" else []
+    if failed:
+        raise SensorError(f"not ready for a capture: {', '.join(failed)}; see above")
+
+
 @vmsensor.group("mirror")
 def mirror_group() -> None:
     """Work with the mirror that feeds a sensor."""
