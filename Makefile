@@ -100,7 +100,7 @@ define install
 	$(call need,test -e "$$($(include_path))/Python.h",the Python headers are missing; on Debian or Ubuntu: apt-get install build-essential python3-dev)
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing vmsensor and its tools into $(VENV), about a minute the first time ..."
-	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint,dashboards]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint,dashboards,prometheus]'
 endef
 
 define build_extension

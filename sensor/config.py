@@ -32,7 +32,7 @@ LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
 DEFAULT_SERIES = 100_000
-LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus", "user")
+LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus", "user", "health_port")
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
 SERVERS = ("auto", "influxdb-1", "influxdb-1.8", "influxdb-2", "influxdb-3", "victoriametrics")
@@ -96,6 +96,13 @@ def parse_workers(text: str) -> int:
     if workers > MOST_WORKERS:
         raise ValueError(f"{text!r} is more workers than are of use; at most {MOST_WORKERS}")
     return workers
+
+
+def parse_port(text: str) -> int:
+    """A TCP port of this host."""
+    if not re.fullmatch(r"\d{1,5}", text.strip()) or not 0 < int(text) <= 65535:
+        raise ValueError(f"{text!r} is no port; write a number from 1 to 65535")
+    return int(text)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
@@ -255,6 +262,8 @@ OPTIONS: tuple[Option, ...] = (
            "NAME", ("capture",)),
     Option("no_nic_setup", "Leave the interface's offloads, ring and state as they are.", flag=True,
            commands=("capture",)),
+    Option("health_port", "Answer /metrics (Prometheus), /livez and /readyz at this port of 127.0.0.1.", parse_port,
+           None, "PORT", ("capture",)),
     Option("no_promiscuous", "Do not put the interface into promiscuous mode.", flag=True, commands=("capture",)),
 )  # fmt: skip
 
@@ -308,6 +317,7 @@ class Settings:
     promiscuous: bool = True
     nic_setup: bool = True
     user: str = "nobody"
+    health_port: int | None = None
 
 
 def options_of(command: str) -> list[Option]:

@@ -26,6 +26,7 @@ from sensor.notify import Notifier
 from sensor.privileges import user_named
 from sensor.runner import Pipeline, totals_line
 from sensor.sinks import Sink
+from sensor.sinks.prometheus import PrometheusSink
 from sensor.sinks.queue import QueuedSink
 from sensor.stopping import Stop, stop_on_signals
 from sensor.window import Counters, Snapshot
@@ -60,7 +61,8 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
         )
         workers.await_ready()
         figures = [workers.health]
-        with Pipeline(settings, interface, QueuedSink, sinks, [gaps, *detectors], figures) as pipeline:
+        outputs = [*sinks, *_health_endpoint(settings)]
+        with Pipeline(settings, interface, QueuedSink, outputs, [gaps, *detectors], figures) as pipeline:
             stop.then(workers.stop)
             notifier.ready()
             failure = _take_all(workers, pipeline)
@@ -69,6 +71,11 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
     if failure:
         raise failure
     pipeline.raise_failure()
+
+
+def _health_endpoint(settings: Settings) -> Iterator[Sink]:
+    if settings.health_port is not None:
+        yield PrometheusSink(settings.health_port, settings.window)
 
 
 def _nothing() -> None:

@@ -184,6 +184,7 @@ def example(name: str) -> tuple[str, Any]:
         "user": ("'daemon'", "daemon"),
         "no_nic_setup": ("true", False),
         "cpus": ("'0'", (0,)),
+        "health_port": ("9465", 9465),
         "no_promiscuous": ("true", False),
     }[name]
 
