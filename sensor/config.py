@@ -298,6 +298,7 @@ class Settings:
     bad_networks: Path | None
     memory: Path | None
     limits: Mapping[str, float]
+    configuration: Path | None
     flows: str | None
     sinks: tuple[tuple[str, str], ...]
     store: Path
@@ -333,6 +334,11 @@ def load_file(path: Path, command: str) -> dict[str, Any]:
         _check(_known(key, path), value, path)
     taken = {key: value for key, value in given.items() if command in _known(key, path).commands}
     return {**taken, LIMITS_KEY: limits}
+
+
+def load_limits(path: Path) -> Mapping[str, float]:
+    """The thresholds that a configuration file gives, as of now; UsageError for what is wrong in the whole file."""
+    return _limits(load_file(path, "capture").get(LIMITS_KEY, {}), path)
 
 
 def _limits(given: object, path: Path | None) -> Mapping[str, float]:
@@ -399,6 +405,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         bad_networks=value["bad_networks"],
         memory=value["memory"] or (value["store"] / "memory.json" if command == "capture" and keeps else None),
         limits=_limits(from_file.get(LIMITS_KEY, {}), file),
+        configuration=file,
         flows=value["flows"],
         sinks=sinks,
         store=value["store"],

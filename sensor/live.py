@@ -64,6 +64,7 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
         outputs = [*sinks, *_health_endpoint(settings)]
         with Pipeline(settings, interface, QueuedSink, outputs, [gaps, *detectors], figures) as pipeline:
             stop.then(workers.stop)
+            stop.or_reread(_rereading(pipeline))
             notifier.ready()
             failure = _take_all(workers, pipeline)
             notifier.stopping()
@@ -76,6 +77,14 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
 def _health_endpoint(settings: Settings) -> Iterator[Sink]:
     if settings.health_port is not None:
         yield PrometheusSink(settings.health_port, settings.window)
+
+
+def _rereading(pipeline: Pipeline) -> Callable[[], None]:
+    def reread() -> None:
+        log.warning("SIGHUP: inventory, policy, lists and [limits] are read again with the next window")
+        pipeline.reread()
+
+    return reread
 
 
 def _nothing() -> None:

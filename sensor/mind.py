@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sensor.analysis.findings import Detector
@@ -16,14 +16,15 @@ from sensor.analysis.policy.rules import Policy
 from sensor.analysis.report import Reporter
 from sensor.analysis.security.badnets import BadNetworkDetector, load_networks
 from sensor.analysis.series import SeriesBudget
-from sensor.config import Settings
+from sensor.config import LIMITS_KEY, Settings, load_file, load_limits
 from sensor.health import Health
 from sensor.identity.inventory import Inventory, InventorySource
 from sensor.identity.inventoryfile import load_inventory
 from sensor.identity.learned import Learned
 from sensor.identity.registry import Registry
 from sensor.memory import Memory
-from sensor.watch import Fixed, WatchedFile
+from sensor.watch import Fixed, Source, WatchedFile
+from sensor.window import Report, Snapshot
 
 SAVE_EVERY_NS = 300 * 10**9
 """In the time of the windows."""
@@ -38,8 +39,13 @@ class Mind:
         self, settings: Settings, interface: str, more: Sequence[Detector] = (), health: Health | None = None
     ) -> None:
         source = watched(settings.inventory)
+        listed = _listed(settings, source)
+        self._thresholds = _watched_limits(settings)
+        self._watched = (source, self._thresholds, *(detector.source for detector in listed))
+        self._limits = limits_with(settings.limits)
+        """The detectors' own: a change here is one there."""
         self._budget = SeriesBudget(settings.series_budget)
-        self.observer = Observer(limits_with(settings.limits), [*_listed(settings, source), *more])
+        self.observer = Observer(self._limits, [*listed, *more])
         self.is_kept = settings.memory is not None
         self._memory = Memory(settings.memory)
         self._saved_ns: int | None = None
@@ -53,6 +59,16 @@ class Mind:
             self._budget,
             load_naming(settings.external),
         )
+
+    def report(self, snapshot: Snapshot) -> Report:
+        """All points of a window, by the thresholds that the configuration file has now."""
+        self._limits.update(self._thresholds.current())
+        return self.reporter.report(snapshot)
+
+    def reread(self) -> None:
+        """Take every file anew with the next window, also one that looks as before."""
+        for source in self._watched:
+            source.again()
 
     def _recall(self) -> Learned:
         kept = self._memory.load()
@@ -92,12 +108,35 @@ def watched_policy(path: Path, inventory: InventorySource) -> WatchedFile[Policy
     return WatchedFile(path, lambda file: load_policy(file, inventory.current().tenants), "policy", _warn)
 
 
-def _listed(settings: Settings, inventory: InventorySource) -> Iterator[Detector]:
+def _watched_limits(settings: Settings) -> Source[Mapping[str, float]]:
+    """The thresholds of the configuration file. What else is in it holds until the next start, which is said."""
+    path = settings.configuration
+    if path is None:
+        return Fixed(limits_with(settings.limits))
+    began = _but_limits(path)
+
+    def load(path: Path) -> Mapping[str, float]:
+        limits = limits_with(load_limits(path))
+        if _but_limits(path) != began:
+            _warn(f"{path}: only its [limits] are read again; what else has changed in it takes a restart")
+        return limits
+
+    return WatchedFile(path, load, "configuration", _warn)
+
+
+def _but_limits(path: Path) -> Mapping[str, object]:
+    return {name: value for name, value in load_file(path, "capture").items() if name != LIMITS_KEY}
+
+
+def _listed(settings: Settings, inventory: InventorySource) -> list[PolicyDetector | BadNetworkDetector]:
     """The detectors that rest on a file."""
+    found: list[PolicyDetector | BadNetworkDetector] = []
     if settings.policy:
-        yield PolicyDetector(watched_policy(settings.policy, inventory))
+        found.append(PolicyDetector(watched_policy(settings.policy, inventory)))
     if settings.bad_networks:
-        yield BadNetworkDetector(WatchedFile(settings.bad_networks, load_networks, "list of bad networks", _warn))
+        networks = WatchedFile(settings.bad_networks, load_networks, "list of bad networks", _warn)
+        found.append(BadNetworkDetector(networks))
+    return found
 
 
 def _warn(text: str) -> None:

@@ -169,6 +169,11 @@ class Pipeline:
         elif isinstance(message, Done):
             self.totals = message.counters
 
+    def reread(self) -> None:
+        """Take inventory, policy, lists and thresholds anew with the next window. From any thread."""
+        if self._mind:
+            self._mind.reread()
+
     def raise_failure(self) -> None:
         """Raise what went wrong in a sink first; say the rest."""
         for failure in self._failures[1:]:
@@ -179,7 +184,7 @@ class Pipeline:
     def _take_window(self, snapshot: Snapshot) -> None:
         if self._mind is None:
             return
-        report = self._mind.reporter.report(snapshot)
+        report = self._mind.report(snapshot)
         if self._mind.is_due(snapshot.end_ns):
             self._keep_in_mind()
         for sink in list(self._sinks):

@@ -1,14 +1,19 @@
-"""Ctrl-C and SIGTERM as a request to stop, which code that waits in C is told of as well."""
+"""What signals ask for: Ctrl-C and SIGTERM to stop, which code that waits in C is told of as well; SIGHUP to reread.
+
+SIGHUP is also what a terminal that closes sends. To a process with a terminal for its input it means that, and is a
+request to stop; a service's input is none.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
@@ -17,6 +22,7 @@ class Stop:
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._callback: Callable[[], None] = lambda: None
+        self._reread: Callable[[], None] | None = None
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
@@ -28,8 +34,16 @@ class Stop:
         if self():
             callback()
 
-    def ask(self) -> None:
+    def or_reread(self, callback: Callable[[], None]) -> None:
+        """Call this, in another thread, when SIGHUP asks to; without it, or with a terminal, SIGHUP asks to stop."""
+        if not sys.stdin or not sys.stdin.isatty():
+            self._reread = callback
+
+    def ask(self, number: int = signal.SIGTERM) -> None:
         """What a signal does."""
+        if number == signal.SIGHUP and self._reread:
+            self._reread()
+            return
         self._asked.set()
         self._callback()
 
@@ -48,8 +62,10 @@ def stop_on_signals() -> Iterator[Stop]:
     watcher = threading.Thread(target=_watch, args=(reading, stop), name="signals", daemon=True)
     watcher.start()
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, lambda *_: None) for number in NUMBERS}
-    for number in NUMBERS:
+    # nohup has SIGHUP ignored, and means it.
+    asking = [n for n in NUMBERS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in asking}
+    for number in asking:
         signal.siginterrupt(number, False)
     try:
         yield stop
@@ -65,4 +81,4 @@ def stop_on_signals() -> Iterator[Stop]:
 def _watch(reading: int, stop: Stop) -> None:
     while received := os.read(reading, 1):
         if received[0] in NUMBERS:
-            stop.ask()
+            stop.ask(received[0])

@@ -21,6 +21,9 @@ class Source(Protocol[Handed]):
     def current(self) -> Handed:
         """The value; the same object while nothing has changed."""
 
+    def again(self) -> None:
+        """Look anew at the next call, also where nothing seems to have changed. From any thread."""
+
 
 class Fixed(Generic[Value]):
     """A value that never changes."""
@@ -31,6 +34,9 @@ class Fixed(Generic[Value]):
     def current(self) -> Value:
         """The value."""
         return self._value
+
+    def again(self) -> None:
+        """There is nothing to look at."""
 
 
 class WatchedFile(Generic[Value]):
@@ -58,6 +64,10 @@ class WatchedFile(Generic[Value]):
             self._seen = seen
             self._reload()
         return self._value
+
+    def again(self) -> None:
+        """Read the file at the next call."""
+        self._seen = None
 
     def _reload(self) -> None:
         try:

@@ -88,7 +88,7 @@ class WorkerProcess:
 
 def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, control: Connection) -> None:
     """What the capture process runs. Signals are the supervisor's; it passes them on."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if duty.cpu is not None:
         with contextlib.suppress(OSError):  # a processor that went offline: any other will do

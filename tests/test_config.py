@@ -243,6 +243,8 @@ def test_limits_stand_in_a_table_of_their_own(toml: Callable[[str], Path]) -> No
         ("limits = 3", r"\[limits\] is a table"),
         ("[limits]\nvm_silense = 3", r"\[limits\]: unknown limit 'vm_silense'; did you mean 'vm_silence'\?"),
         ("[limits]\nvm_silence = 'long'", r"\[limits\]: vm_silence takes a number, not 'long'"),
+        ("[limits]\nscan_theta1 = 0", r"\[limits\]: scan_theta1 has to be less than scan_theta0, and both between"),
+        ("[limits]\nscan_beta = 1", r"\[limits\]: scan_alpha has to be less than scan_beta, and both between 0 and 1"),
         ("[limits]\nvm_silence = -1", r"\[limits\]: vm_silence takes a number, not -1"),
         ("windw = '1s'", r"unknown key 'windw'; did you mean 'window'\?"),
         ("xyzzy = 1", "unknown key 'xyzzy'$"),

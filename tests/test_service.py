@@ -86,6 +86,7 @@ def test_the_unit_is_confined() -> None:
     assert int(service["WatchdogSec"]) >= 30
     assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == "CAP_NET_RAW CAP_NET_ADMIN"
     assert (service["DynamicUser"], service["ProtectSystem"], service["Restart"]) == ("yes", "strict", "always")
+    assert service["ExecReload"].split()[1:] == ["-HUP", "$MAINPID"]
     words = service["ExecStart"].split()
     assert words[:3] == ["/usr/bin/vmsensor", "capture", "%i"]
     done = subprocess.run(command("capture", "--help"), capture_output=True, text=True, check=True, env=environment())

@@ -84,8 +84,7 @@ class EdgeBook:
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.dropped = 0
         self.withheld = 0
-        self._limits = {limit.name: limits[limit.name] for limit in LIMITS}
-        self._most = int(self._limits["edges_held"])
+        self._limits = limits
         self._rows: dict[Key, int] = {}
         self._keys: list[Key | None] = []
         self._free: list[int] = []
@@ -121,11 +120,14 @@ class EdgeBook:
 
     # ---- what is kept
 
+    def _most(self) -> int:
+        return int(self._limits["edges_held"])
+
     def _enter(self, keys: list[Key], busy: Ints, start_ns: int) -> Ints:
         """Rows for new edges; -1 where every place is taken by an edge of this very window."""
         self._make_room(len(keys), busy)
         entered = np.full(len(keys), -1, np.int64)
-        for i, key in enumerate(keys[: self._most - len(self._rows)]):
+        for i, key in enumerate(keys[: max(0, self._most() - len(self._rows))]):
             row = self._free.pop() if self._free else len(self._keys)
             if row == len(self._keys):
                 self._keys.append(None)
@@ -142,7 +144,7 @@ class EdgeBook:
         return entered
 
     def _make_room(self, wanted: int, busy: Ints) -> None:
-        excess = len(self._rows) + wanted - self._most
+        excess = len(self._rows) + wanted - self._most()
         if excess <= 0:
             return
         idle = self._held()
@@ -333,10 +335,10 @@ class EdgeBook:
         if not isinstance(began_ns, int | None) or not isinstance(heard_ns, int) or not isinstance(entries, list):
             raise ValueError("the kept dependencies lack began_ns, heard_ns or edges")
         read = [_entry(entry, number) for number, entry in enumerate(entries)]
-        if len(read) > book._most:
+        if len(read) > book._most():
             read.sort(key=lambda entry: int(entry[1]["last_seen_ns"]), reverse=True)
-            book.dropped += len(read) - book._most
-        kept_edges = dict(read[: book._most])
+            book.dropped += len(read) - book._most()
+        kept_edges = dict(read[: book._most()])
         book._began_ns, book._heard_ns = began_ns, heard_ns
         book._keys = list(kept_edges)
         book._rows = {key: row for row, key in enumerate(kept_edges)}

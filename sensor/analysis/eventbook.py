@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sensor.analysis.findings import Finding, Severity
-from sensor.analysis.limit import Limit
+from sensor.analysis.limit import Limit, in_ns
 
 State = Literal["fact", "open", "update", "close"]
 
@@ -66,10 +66,7 @@ class EventBook:
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.suppressed = 0
         """Findings that did not become an event, over the run."""
-        self._quiet_ns = int(limits["event_quiet"] * 1e9)
-        self._update_ns = int(limits["event_update"] * 1e9)
-        self._per_window = int(limits["events_per_window"])
-        self._most = int(limits["events_held"])
+        self._limits = limits
         self._open: dict[Key, _Held] = {}
 
     def take(self, findings: Iterable[Finding], start_ns: int, end_ns: int) -> list[Event]:
@@ -95,7 +92,9 @@ class EventBook:
         written: list[Event] = []
         held_back: list[Finding] = []
         for finding in fresh:
-            if len(written) >= self._per_window or not (finding.once or len(self._open) < self._most):
+            if len(written) >= int(self._limits["events_per_window"]) or not (
+                finding.once or len(self._open) < int(self._limits["events_held"])
+            ):
                 held_back.append(finding)
                 continue
             held = _Held(finding, _since(finding, start_ns), end_ns, end_ns)
@@ -115,7 +114,7 @@ class EventBook:
         held.finding = replace(finding, severity=finding.severity if worse else held.finding.severity)
         held.last_ns = end_ns
         _add(held, finding)
-        if not worse and abs(end_ns - held.written_ns) < self._update_ns:
+        if not worse and abs(end_ns - held.written_ns) < in_ns(self._limits, "event_update"):
             return None
         held.written_ns = end_ns
         return _event(held, "update")
@@ -128,7 +127,7 @@ class EventBook:
         quiet = [
             key
             for key, held in self._open.items()
-            if abs((start_ns if key in found else end_ns) - held.last_ns) >= self._quiet_ns
+            if abs((start_ns if key in found else end_ns) - held.last_ns) >= in_ns(self._limits, "event_quiet")
         ]
         return [_event(self._open.pop(key), "close") for key in sorted(quiet)]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sensor.analysis.cards import NO_VM, Seen
 from sensor.analysis.findings import Finding, Scene
-from sensor.analysis.limit import Limit
+from sensor.analysis.limit import Limit, in_ns
 from sensor.identity.vendors import hypervisor_of
 
 MOST_VMS = 100_000
@@ -37,7 +37,7 @@ class LifeWatch:
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.forgotten = 0
-        self._limits = {limit.name: int(limits[limit.name] * 1e9) for limit in LIMITS}
+        self._limits = limits
         self._lives: dict[tuple[str, str], _Life] = {}
         self._since_ns: int | None = None
 
@@ -45,7 +45,7 @@ class LifeWatch:
         """What this window shows."""
         if self._since_ns is None:
             self._since_ns = scene.start_ns
-        learning = scene.end_ns - self._since_ns <= self._limits["vm_learning"]
+        learning = scene.end_ns - self._since_ns <= in_ns(self._limits, "vm_learning")
         return [*self._heard(scene, learning), *self._missed(scene.end_ns)]
 
     def _heard(self, scene: Scene, learning: bool) -> Iterator[Finding]:
@@ -67,14 +67,15 @@ class LifeWatch:
     def _missed(self, now_ns: int) -> Iterator[Finding]:
         """Those that are silent for too long are at the beginning: the rest need not be looked at."""
         gone = []
+        silence_ns, terminated_ns = in_ns(self._limits, "vm_silence"), in_ns(self._limits, "vm_terminated")
         for (tenant, name), life in self._lives.items():
             quiet_ns = now_ns - life.last_ns
-            if quiet_ns < self._limits["vm_silence"]:
+            if quiet_ns < silence_ns:
                 break
             if not life.silent:
                 life.silent = True
                 yield _said("vm_silent", tenant, name, f"has sent nothing for {quiet_ns / 1e9:.0f} s", life.last_ns)
-            if quiet_ns >= self._limits["vm_terminated"]:
+            if quiet_ns >= terminated_ns:
                 gone.append((tenant, name))
                 yield _said("vm_terminated", tenant, name, f"has sent nothing for {quiet_ns / 1e9:.0f} s", life.last_ns)
         for key in gone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,3 +18,8 @@ class Limit:
     unit: Unit
     help: str
     """What happens at it, one sentence."""
+
+
+def in_ns(limits: Mapping[str, float], name: str) -> int:
+    """A threshold in seconds as nanoseconds. Detectors ask when they need it: thresholds may change while they run."""
+    return int(limits[name] * 1e9)

@@ -26,4 +26,6 @@ def limits_with(given: Mapping[str, object]) -> dict[str, float]:
             raise ValueError(f"unknown limit {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise ValueError(f"{name} takes a number, not {value!r}")
-    return {**DEFAULTS, **{name: float(value) for name, value in given.items()}}  # type: ignore[arg-type]
+    limits = {**DEFAULTS, **{name: float(value) for name, value in given.items()}}  # type: ignore[arg-type]
+    scan.Odds.of(limits)
+    return limits

@@ -50,7 +50,7 @@ class MovementWatch:
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.forgotten = 0
-        self._limits = {limit.name: limits[limit.name] for limit in LIMITS}
+        self._limits = limits
         self._cards: dict[tuple[str, str], _Card] = {}
         self._moves: dict[tuple[str, str], _Move] = {}
 

@@ -53,11 +53,11 @@ class PolicyDetector:
 
     def __init__(self, source: Source[Policy]) -> None:
         self.withheld = 0
-        self._source = source
+        self.source = source
 
     def look(self, scene: Scene) -> Iterator[Finding]:
         """What this window shows."""
-        talks, left = denied_talks(scene, judge(self._source.current(), scene.records, scene.parties), MOST_SAID)
+        talks, left = denied_talks(scene, judge(self.source.current(), scene.records, scene.parties), MOST_SAID)
         self.withheld += left
         for talk in talks:
             yield _finding(talk)

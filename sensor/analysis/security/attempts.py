@@ -8,6 +8,7 @@ that way can be seen at all: of a mirror that shows one direction, nothing is sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from sensor import native
 from sensor.analysis.findings import Scene, Severity
+from sensor.analysis.limit import in_ns
 from sensor.analysis.security.ledger import Index, Ledger
 from sensor.identity.domains import domain_of
 from sensor.identity.heard import Heard
@@ -140,13 +142,13 @@ class Attempts:
 
 
 class AttemptWatch:
-    """Follows attempts until they are decided. ``wait_ns`` is how long an answer may take."""
+    """Follows attempts until they are decided, by the limits ``attempt_wait`` and ``scan_memory``."""
 
-    def __init__(self, wait_ns: int, memory_ns: int) -> None:
+    def __init__(self, limits: Mapping[str, float]) -> None:
         self.forgotten = 0
         self.unjudged = 0
         """Silent attempts on ways on which the mirror has shown nothing."""
-        self._wait_ns, self._memory_ns = wait_ns, memory_ns
+        self._limits = limits
         self._ways = Ledger(WAY, MOST_WAYS)
         self._held: NumpyArray = np.zeros(0, ATTEMPT)
         self._books: dict[int, Book] = {}
@@ -165,7 +167,7 @@ class AttemptWatch:
             self._judged(scene.records, answered),
         ]
         late = np.concatenate(rows)
-        young = ~late["refused"] & (late["start_ns"] > scene.end_ns - self._wait_ns)
+        young = ~late["refused"] & (late["start_ns"] > scene.end_ns - in_ns(self._limits, "attempt_wait"))
         successes = self._rows(scene, ends, _once(ends, answered, scene.records), refused)
         successes["answered"] = True
         books = {**self._books, self._windows: Book(scene.parties.names, scene.parties.tenants)}
@@ -186,7 +188,7 @@ class AttemptWatch:
         self._note(np.concatenate(keys), scene.end_ns)
 
     def _note(self, keys: Keys, now_ns: int) -> None:
-        self._ways.keep(np.abs(now_ns - self._ways.rows["last_ns"]) <= self._memory_ns)
+        self._ways.keep(np.abs(now_ns - self._ways.rows["last_ns"]) <= in_ns(self._limits, "scan_memory"))
         at, _ = self._ways.at(np.unique(keys))
         self._ways.rows["last_ns"][at] = now_ns
         self._ways.bound()
@@ -257,7 +259,7 @@ class AttemptWatch:
             self._asked = {}
             return np.zeros(0, ATTEMPT), Book([], [])
         replied, present = _there(scene, {question.target for question in asked})
-        old_ns = scene.end_ns - self._wait_ns
+        old_ns = scene.end_ns - in_ns(self._limits, "attempt_wait")
         decided = [
             question
             for question, said in asked.items()

@@ -94,11 +94,11 @@ class BadNetworkDetector:
 
     def __init__(self, source: Source[BadNetworks]) -> None:
         self.withheld = 0
-        self._source = source
+        self.source = source
 
     def look(self, scene: Scene) -> Iterator[Finding]:
         """What this window shows; a VM that calls there before one that is called from there."""
-        bad = self._source.current()
+        bad = self.source.current()
         records, parties = scene.records, scene.parties
         if not bad.listed:
             return

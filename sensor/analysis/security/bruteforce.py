@@ -44,7 +44,7 @@ class BruteForceDetector:
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.forgotten = 0
-        self._limits = {limit.name: limits[limit.name] for limit in LIMITS}
+        self._limits = limits
         self._tries: dict[Key, deque[tuple[int, int]]] = {}
 
     def look(self, scene: Scene) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ class CardDetector:
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.withheld = 0
-        self._flood = int(limits["mac_flood_cards"])
+        self._limits = limits
 
     def look(self, scene: Scene) -> Iterator[Finding]:
         """What this window shows."""
@@ -52,7 +52,7 @@ class CardDetector:
         if scene.presence is None:
             return
         single = int((scene.presence["packets"] == 1).sum())
-        if single >= self._flood and 2 * single > len(scene.presence):
+        if single >= self._limits["mac_flood_cards"] and 2 * single > len(scene.presence):
             detail = f"{single:,} of {len(scene.presence):,} cards have sent a single packet in {scene.seconds:g} s"
             yield Finding("mac_flood", "critical", "", "many cards", "", detail, {"cards": single})
 

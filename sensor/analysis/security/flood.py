@@ -62,7 +62,7 @@ class FloodDetector:
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.forgotten = 0
-        self._limits = {limit.name: limits[limit.name] for limit in LIMITS}
+        self._limits = limits
         self._usual: dict[tuple[str, str], _Usual] = {}
 
     def look(self, scene: Scene) -> Iterator[Finding]:

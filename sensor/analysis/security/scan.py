@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import log
+from typing import NamedTuple
 
 import numpy as np
 
 from sensor.analysis.findings import Finding, Scene
-from sensor.analysis.limit import Limit
+from sensor.analysis.limit import Limit, in_ns
 from sensor.analysis.security.attempts import (
     Attempts,
     AttemptWatch,
@@ -49,17 +50,34 @@ SOURCE = np.dtype([("key", "u8"), ("last_ns", "i8"), ("walk", "f8")])
 """``walk``: the logarithm of the likelihood ratio."""
 
 
+class Odds(NamedTuple):
+    """Logarithms of likelihood ratios: the steps of a source's walk, and the bounds at which it is decided."""
+
+    success: float
+    failure: float
+    scanner: float
+    client: float
+
+    @classmethod
+    def of(cls, limits: Mapping[str, float]) -> Odds:
+        """From the probabilities; ValueError when they cannot tell a scanner from a client."""
+        theta0, theta1 = limits["scan_theta0"], limits["scan_theta1"]
+        alpha, beta = limits["scan_alpha"], limits["scan_beta"]
+        if not 0 < theta1 < theta0 < 1:
+            raise ValueError("scan_theta1 has to be less than scan_theta0, and both between 0 and 1")
+        if not 0 < alpha < beta < 1:
+            raise ValueError("scan_alpha has to be less than scan_beta, and both between 0 and 1")
+        return cls(
+            log(theta1 / theta0), log((1 - theta1) / (1 - theta0)), log(beta / alpha), log((1 - beta) / (1 - alpha))
+        )
+
+
 class ScanDetector:
     """Tells sources that try what is not there."""
 
     def __init__(self, limits: Mapping[str, float]) -> None:
-        theta0, theta1 = limits["scan_theta0"], limits["scan_theta1"]
-        alpha, beta = limits["scan_alpha"], limits["scan_beta"]
-        self._success, self._failure = log(theta1 / theta0), log((1 - theta1) / (1 - theta0))
-        self._scanner, self._client = log(beta / alpha), log((1 - beta) / (1 - alpha))
-        self._targets = int(limits["scan_targets"])
-        self._memory_ns = int(limits["scan_memory"] * 1e9)
-        self._watch = AttemptWatch(int(limits["attempt_wait"] * 1e9), self._memory_ns)
+        self._limits = limits
+        self._watch = AttemptWatch(limits)
         self._contacts = Ledger(CONTACT, MOST_CONTACTS)
         self._sources = Ledger(SOURCE, MOST_SOURCES)
 
@@ -72,7 +90,7 @@ class ScanDetector:
         """Sources that have gone on scanning in this window."""
         attempts = self._watch.look(scene)
         for ledger in (self._contacts, self._sources):
-            ledger.keep(scene.end_ns - ledger.rows["last_ns"] <= self._memory_ns)
+            ledger.keep(scene.end_ns - ledger.rows["last_ns"] <= in_ns(self._limits, "scan_memory"))
         first = self._first_contacts(attempts.rows, scene.end_ns)
         suspects = self._walk(attempts.rows[first], scene.end_ns)
         for source in suspects[:MOST_SAID].tolist():
@@ -101,20 +119,21 @@ class ScanDetector:
         failed = np.bincount(of_row.reshape(-1), ~rows["answered"], len(sources))
         worked = np.bincount(of_row.reshape(-1), rows["answered"], len(sources))
         at, _ = self._sources.at(sources)
-        walk = self._sources.rows["walk"][at] + worked * self._success
-        walk = np.maximum(walk, self._client) + failed * self._failure
-        walk = np.minimum(walk, 2 * self._scanner)  # neither is a bad record for ever
+        odds = Odds.of(self._limits)
+        walk = self._sources.rows["walk"][at] + worked * odds.success
+        walk = np.maximum(walk, odds.client) + failed * odds.failure
+        walk = np.minimum(walk, 2 * odds.scanner)  # neither is a bad record for ever
         self._sources.rows["walk"][at] = walk
         self._sources.rows["last_ns"][at] = now_ns
         self._sources.bound()
-        suspects = np.flatnonzero((walk >= self._scanner) & (failed > 0))
+        suspects = np.flatnonzero((walk >= odds.scanner) & (failed > 0))
         return sources[suspects[np.argsort(-failed[suspects], kind="stable")]]
 
     def _judge(self, attempts: Attempts, mine: Index, source: int) -> Finding | None:
         """What a suspect has done in all; None if it has failed at too little."""
         held = self._contacts.rows[self._contacts.rows["source"] == np.uint64(source)]
         bad = held[held["failed"]]
-        if len(bad) < self._targets or 2 * len(bad) <= len(held):
+        if len(bad) < self._limits["scan_targets"] or 2 * len(bad) <= len(held):
             return None
         targets, services = np.unique(bad["target"]), np.unique(bad["service"])
         last = mine[~attempts.rows["answered"][mine]][-1]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sensor.analysis.findings import Finding, Scene
-from sensor.analysis.limit import Limit
+from sensor.analysis.limit import Limit, in_ns
 from sensor.identity.domains import Domain, domain_of
 from sensor.identity.heard import Heard
 from sensor.identity.parties import end_text, having
@@ -80,9 +80,7 @@ class SpoofDetector:
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.forgotten = 0
-        self._memory_ns = int(limits["spoof_memory"] * 1e9)
-        self._grace_ns = int(limits["spoof_grace"] * 1e9)
-        self._claims = int(limits["spoof_claims"])
+        self._limits = limits
         self._contests: dict[Key, _Contest] = {}
         self._names: dict[tuple[str, str], str] = {}
         """VMs by domain and card, as they were last seen."""
@@ -127,7 +125,11 @@ class SpoofDetector:
         own.heard_ns = max(own.heard_ns, time_ns)
         own.again += own.after_ns is not None and time_ns > own.after_ns
         for other, claim in contest.claims.items():
-            later = other != mac and claim.first_ns >= own.first_ns and time_ns - claim.first_ns >= self._grace_ns
+            later = (
+                other != mac
+                and claim.first_ns >= own.first_ns
+                and time_ns - claim.first_ns >= in_ns(self._limits, "spoof_grace")
+            )
             if later and claim.after_ns is None:
                 claim.after_ns = time_ns
                 claim.again += claim.heard_ns > time_ns
@@ -168,7 +170,11 @@ class SpoofDetector:
     def _forget(self, now_ns: int) -> None:
         for key in list(self._contests):
             contest = self._contests[key]
-            for mac in [mac for mac, one in contest.claims.items() if abs(now_ns - one.heard_ns) > self._memory_ns]:
+            for mac in [
+                mac
+                for mac, one in contest.claims.items()
+                if abs(now_ns - one.heard_ns) > in_ns(self._limits, "spoof_memory")
+            ]:
                 # The only one that claims an address keeps it: whoever comes later has taken it over.
                 if len(contest.claims) > 1:
                     del contest.claims[mac]
@@ -200,7 +206,7 @@ class SpoofDetector:
             if other in listed and claims[one].claims:
                 return one
         for one, other in (pair, pair[::-1]):
-            if claims[one].unasked >= self._claims * max(claims[other].unasked, 1):
+            if claims[one].unasked >= int(self._limits["spoof_claims"]) * max(claims[other].unasked, 1):
                 return one
         return None
 
