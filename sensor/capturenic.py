@@ -81,6 +81,7 @@ class CaptureNic:
         on = [name for name in (*MERGING, *TAGS) if name in features.features and features.features[name].enable]
         changed = [name for name in on if self._switch(ethtool, name, False)]
         if changed:
+            log.info("%s: %s switched off until the capture ends", self._interface, ", ".join(changed))
             self._restore.callback(self._undo, lambda: self._switch_back(changed))
         left = [name for name in on if name in MERGING and name not in changed]
         if left:

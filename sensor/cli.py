@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ import click
 # Before numpy is loaded: its linear algebra, which is not used here, would start a thread for each core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from sensor import __version__
+from sensor import __version__, logs
 from sensor.config import OPTIONS, Option, Settings, build, options_of, parse_duration, read_secret
 from sensor.errors import INTERRUPTED, DamagedInputError, DeliveryError, InterfaceError, SensorError, UsageError
 from sensor.output import abandon_standard_output, quiet_when_nobody_reads, write
@@ -73,6 +72,7 @@ def vmsensor() -> None:
 def capture_command(interface: str, config_file: Path | None, **given: Any) -> None:
     """Measure the traffic that INTERFACE receives, until Ctrl-C, SIGTERM, --duration or --packets."""
     settings = build("capture", given, config_file)
+    logs.setup(settings.log_format, settings.log_level)
     from sensor.live import capture
 
     capture(settings, interface)
@@ -85,6 +85,7 @@ def capture_command(interface: str, config_file: Path | None, **given: Any) -> N
 def read_command(files: tuple[str, ...], config_file: Path | None, **given: Any) -> None:
     """Measure capture files (pcap, pcapng, gzipped ones; - for standard input), in order of their first packets."""
     settings = build("read", given, config_file)
+    logs.setup(settings.log_format, settings.log_level)
     from sensor.runner import read_files
 
     with _progress(files) as advance, _interruptible() as stop:
@@ -543,13 +544,13 @@ def _interruptible() -> Iterator[Stop]:
 
 def fail(error: SensorError) -> NoReturn:
     """Say what failed and end with its status."""
-    click.echo(f"vmsensor: {error}", err=True)
+    logs.failure(str(error), error.exit_status)
     sys.exit(error.exit_status)
 
 
 def main() -> None:
     """Entry point."""
-    logging.basicConfig(format="vmsensor: %(message)s", level=logging.WARNING)
+    logs.setup("text", "warning")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # file names need not be UTF-8

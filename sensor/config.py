@@ -10,11 +10,12 @@ import ipaddress
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sensor import logs
 from sensor.errors import InputError, UsageError
 from sensor.textfiles import parse_toml, read_text
 
@@ -35,6 +36,7 @@ DEFAULT_SERIES = 100_000
 LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus", "user", "health_port")
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
+SYNCS = ("window", "segment", "never")
 SERVERS = ("auto", "influxdb-1", "influxdb-1.8", "influxdb-2", "influxdb-3", "victoriametrics")
 """``auto``, and the values of ``ServerKind``, which a test holds equal; not imported, because it takes time to load."""
 
@@ -119,18 +121,15 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     return tuple(cpus)
 
 
-def parse_server(text: str) -> str:
-    """The kind of a time-series server."""
-    if text not in SERVERS:
-        raise ValueError(f"{text!r} is no kind of server; choose from {', '.join(SERVERS)}")
-    return text
+def one_of(what: str, words: Sequence[str]) -> Callable[[str], str]:
+    """A parser that takes one of these words."""
 
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is no {what}; choose from {', '.join(words)}")
+        return text
 
-def parse_sync(text: str) -> str:
-    """When the store is told to the disk."""
-    if text not in ("window", "segment", "never"):
-        raise ValueError(f"{text!r} is not when a store can be synced; choose window, segment or never")
-    return text
+    return parse
 
 
 def parse_octets(text: str) -> int:
@@ -167,13 +166,6 @@ def parse_sink(text: str) -> tuple[str, str]:
     if (kind == "json") != bool(target) and kind != "store":
         raise ValueError(f"{text!r}: the sink {kind} takes {kinds[kind]} after the colon")
     return kind, target
-
-
-def parse_direction(text: str) -> str:
-    """Which packets of the interface are looked at."""
-    if text not in ("in", "both"):
-        raise ValueError(f"{text!r} is no direction; choose in or both")
-    return text
 
 
 @dataclass(frozen=True)
@@ -233,7 +225,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("store_size", "Most octets of the store; beyond, the oldest windows go.", parse_store_size, "10GiB", "SIZE"),
     Option("store_age", "Windows that are older than this go.", parse_duration, None, "DURATION"),
     Option("store_sync", "What a power cut may cost: window (nothing), segment (up to 16 MiB), never (what the kernel "
-           "had not written).", parse_sync, "window", "window|segment|never"),
+           "had not written).", one_of("moment to sync", SYNCS), "window", "window|segment|never"),
     Option("sensor_name", "Name of this sensor in every point. Default: the host's name.", metavar="NAME"),
     Option("series_budget", "Most series a day; what is light or new beyond is summed into 'other'.", parse_count,
            str(DEFAULT_SERIES), "COUNT"),
@@ -246,14 +238,18 @@ OPTIONS: tuple[Option, ...] = (
     Option("influx_ca_file", "Certificate authority for InfluxDB's TLS.", Path, metavar="PATH"),
     Option("influx_no_verify", "Do not verify InfluxDB's TLS certificate.", flag=True),
     Option("influx_server", "What the server is: auto (asked), influxdb-1, influxdb-1.8, influxdb-2, influxdb-3 or "
-           "victoriametrics.", parse_server, "auto", "KIND"),
+           "victoriametrics.", one_of("kind of server", SERVERS), "auto", "KIND"),
     Option("influx_timeout", "So long a request to InfluxDB may take.", parse_duration, "10s", "DURATION"),
     Option("influx_no_gzip", "Do not compress what is sent to InfluxDB.", flag=True),
+    Option("log_format", "How messages are said on standard error: for people, or a JSON object a line.",
+           one_of("form of a log", logs.FORMATS), "text", "|".join(logs.FORMATS)),
+    Option("log_level", "The least important messages that are said.", one_of("level of a log", logs.LEVELS), "warning",
+           "|".join(logs.LEVELS)),
     Option("duration", "Stop after so long.", parse_duration, None, "DURATION", ("capture",)),
     Option("packets", "Stop after so many packets.", parse_count, None, "COUNT", ("capture",)),
     Option("buffer_size", "Kernel buffer for bursts.", parse_size, "64MiB", "SIZE", ("capture",)),
     Option("direction", "Packets that the interface receives (in: a mirror port) or also those it sends (both).",
-           parse_direction, "in", "in|both", ("capture",)),
+           one_of("direction", ("in", "both")), "in", "in|both", ("capture",)),
     Option("workers", "So many processes share the interface's packets, by pairs of addresses.", parse_workers, "1",
            "COUNT", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
@@ -308,6 +304,8 @@ class Settings:
     live: bool
     series_budget: int
     sensor_name: str
+    log_format: str
+    log_level: str
     influx: InfluxSettings | None
     duration: int | None = None
     packets: int | None = None
@@ -415,6 +413,8 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         live=command == "capture",
         series_budget=value["series_budget"],
         sensor_name=value["sensor_name"] or platform.node() or "vmsensor",
+        log_format=value["log_format"],
+        log_level=value["log_level"],
         influx=influx,
         promiscuous=not value.get("no_promiscuous"),
         nic_setup=not value.get("no_nic_setup"),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 
+from sensor import logs
 from sensor.analysis.findings import Detector
 from sensor.analysis.gaps import GapWatch
 from sensor.capturenic import CaptureNic
@@ -66,9 +66,10 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
             stop.then(workers.stop)
             stop.or_reread(_rereading(pipeline))
             notifier.ready()
+            log.info("%s: capturing; workers: %d", interface, settings.workers)
             failure = _take_all(workers, pipeline)
             notifier.stopping()
-    print(totals_line(workers.totals()), file=sys.stderr)
+    logs.result(totals_line(workers.totals()))
     if failure:
         raise failure
     pipeline.raise_failure()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sensor import logs
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
 from sensor.health import Figures, Health
@@ -177,7 +177,7 @@ class Pipeline:
     def raise_failure(self) -> None:
         """Raise what went wrong in a sink first; say the rest."""
         for failure in self._failures[1:]:
-            print(f"vmsensor: {failure}", file=sys.stderr)
+            logs.failure(str(failure))
         if self._failures:
             raise self._failures[0]
 
@@ -244,7 +244,7 @@ def read_files(
         name = ordered[0] if len(ordered) == 1 else f"{len(ordered)} files"
         with Pipeline(settings, name, sinks=sinks, detectors=detectors) as pipeline:
             Worker(source, table, pipeline.take, stop).run()
-    print(totals_line(pipeline.totals), file=sys.stderr)
+    logs.result(totals_line(pipeline.totals))
     pipeline.raise_failure()
     if source.damage:
         raise source.damage

@@ -7,16 +7,17 @@ sees when the supervisor dies.
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from sensor import logs
 from sensor.config import LIVE_SNAPLEN, Settings
 from sensor.errors import PrivilegeError, SensorError
 from sensor.fanout import Fanout
@@ -25,6 +26,8 @@ from sensor.privileges import drop_all
 from sensor.runner import make_table
 from sensor.window import Snapshot
 from sensor.worker import Message, Worker, deadline
+
+log = logging.getLogger(__name__)
 
 WAITING_MESSAGES = 64
 """Messages that a worker keeps while the supervisor is busy; further windows are dropped, and said."""
@@ -93,6 +96,7 @@ def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, 
     if duty.cpu is not None:
         with contextlib.suppress(OSError):  # a processor that went offline: any other will do
             os.sched_setaffinity(0, {duty.cpu})
+    logs.setup(settings.log_format, settings.log_level)
     sender = _Sender(up)
     try:
         _capture(settings, interface, duty, sender, control)
@@ -143,7 +147,7 @@ class _Sender:
     def emit(self, message: Message | Ready) -> None:
         """Queue a message. Where there is no room, a window is dropped, and said; other messages wait."""
         if isinstance(message, Snapshot) and self._queue.full():
-            print(f"vmsensor: the window at {message.start_ns} ns is lost: the supervisor is busy", file=sys.stderr)
+            log.warning("the window at %d ns is lost: the supervisor is busy", message.start_ns)
         else:
             self._queue.put(message)
 

@@ -176,6 +176,8 @@ def example(name: str) -> tuple[str, Any]:
         "influx_server": ("'influxdb-2'", ServerKind.INFLUXDB_2),
         "influx_timeout": ("'3s'", 3.0),
         "influx_no_gzip": ("true", False),
+        "log_format": ("'json'", "json"),
+        "log_level": ("'info'", "info"),
         "duration": ("'1h'", 3600 * SECOND),
         "packets": ("100", 100),
         "buffer_size": ("'1MiB'", 2**20),
