@@ -92,6 +92,14 @@ def test_what_takes_a_restart_and_what_is_wrong_is_said(tmp_path: Path, caplog: 
     assert stays.endswith(" stays in force")
 
 
+@pytest.fixture(autouse=True)
+def hangups() -> Iterator[None]:
+    """As at a shell: who runs these tests under nohup has SIGHUP ignored by everything that they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @contextmanager
 def capturing(said: Path, stdin: int, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     """A capture on loopback that has begun."""
