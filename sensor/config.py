@@ -334,12 +334,7 @@ def load_file(path: Path, command: str) -> dict[str, Any]:
     return {**taken, LIMITS_KEY: limits}
 
 
-def load_limits(path: Path) -> Mapping[str, float]:
-    """The thresholds that a configuration file gives, as of now; UsageError for what is wrong in the whole file."""
-    return _limits(load_file(path, "capture").get(LIMITS_KEY, {}), path)
-
-
-def _limits(given: object, path: Path | None) -> Mapping[str, float]:
+def limits_from(given: object, path: Path | None) -> Mapping[str, float]:
     """The thresholds that the file gives; the rest are the detectors' defaults."""
     if given == {}:
         return {}
@@ -402,7 +397,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         policy=value["policy"],
         bad_networks=value["bad_networks"],
         memory=value["memory"] or (value["store"] / "memory.json" if command == "capture" and keeps else None),
-        limits=_limits(from_file.get(LIMITS_KEY, {}), file),
+        limits=limits_from(from_file.get(LIMITS_KEY, {}), file),
         configuration=file,
         flows=value["flows"],
         sinks=sinks,

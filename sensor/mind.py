@@ -16,7 +16,7 @@ from sensor.analysis.policy.rules import Policy
 from sensor.analysis.report import Reporter
 from sensor.analysis.security.badnets import BadNetworkDetector, load_networks
 from sensor.analysis.series import SeriesBudget
-from sensor.config import LIMITS_KEY, Settings, load_file, load_limits
+from sensor.config import LIMITS_KEY, Settings, limits_from, load_file
 from sensor.health import Health
 from sensor.identity.inventory import Inventory, InventorySource
 from sensor.identity.inventoryfile import load_inventory
@@ -113,19 +113,17 @@ def _watched_limits(settings: Settings) -> Source[Mapping[str, float]]:
     path = settings.configuration
     if path is None:
         return Fixed(limits_with(settings.limits))
-    began = _but_limits(path)
+    began = load_file(path, "capture")
+    del began[LIMITS_KEY]
 
     def load(path: Path) -> Mapping[str, float]:
-        limits = limits_with(load_limits(path))
-        if _but_limits(path) != began:
+        given = load_file(path, "capture")
+        limits = limits_with(limits_from(given.pop(LIMITS_KEY), path))
+        if given != began:
             _warn(f"{path}: only its [limits] are read again; what else has changed in it takes a restart")
         return limits
 
     return WatchedFile(path, load, "configuration", _warn)
-
-
-def _but_limits(path: Path) -> Mapping[str, object]:
-    return {name: value for name, value in load_file(path, "capture").items() if name != LIMITS_KEY}
 
 
 def _listed(settings: Settings, inventory: InventorySource) -> list[PolicyDetector | BadNetworkDetector]:

@@ -8,6 +8,7 @@ from sensor import native
 from sensor.native import BIN, RECORD, NumpyArray
 from sensor.protocols import TCP
 from sensor.window import Counters, Snapshot
+from tests.records import number_ends
 
 SECOND = 1_000_000_000
 DAY_START = 1_700_006_400 * SECOND
@@ -61,11 +62,7 @@ class Site:
 
 def _records(client: NumpyArray, server: NumpyArray, port: NumpyArray) -> NumpyArray:
     records = np.zeros(len(client), RECORD)
-    for side, vm in (("client", client), ("server", server)):
-        for place, shift in ((1, 16), (2, 8), (3, 0)):
-            records[f"{side}_ip"][:, place] = vm >> shift & 255
-            records[f"{side}_mac"][:, place + 2] = vm >> shift & 255
-        records[f"{side}_ip"][:, 0], records[f"{side}_mac"][:, 0] = 10, 2
+    number_ends(records, client, server)
     records["vni"], records["protocol"], records["ip_version"] = 5000 + client % TENANTS, TCP, 4
     records["client_port"], records["server_port"] = 40000, port
     records["flags"] = native.HAS_PORTS | native.HAS_VNI | native.NEW | native.SEEN["c2s"] | native.SEEN["s2c"]

@@ -51,6 +51,15 @@ def overflow(**fields: Any) -> NumpyArray:
     return record("0.0.0.0", "0.0.0.0", protocol=0, flags=native.OVERFLOW, seen=0, ip_version=0, **fields)
 
 
+def number_ends(records: NumpyArray, client: NumpyArray, server: NumpyArray) -> None:
+    """Give both ends of each record the IPv4 and the MAC address of the VM that has this number (24 bits)."""
+    for side, vm in (("client", client), ("server", server)):
+        for place, shift in ((1, 16), (2, 8), (3, 0)):
+            records[f"{side}_ip"][:, place] = vm >> shift & 255
+            records[f"{side}_mac"][:, place + 2] = vm >> shift & 255
+        records[f"{side}_ip"][:, 0], records[f"{side}_mac"][:, 0] = 10, 2
+
+
 def bins(*rows: tuple[int, str, int, int]) -> NumpyArray:
     """Histogram bins of (record, histogram, bucket, count)."""
     result = np.zeros(len(rows), BIN)

@@ -24,6 +24,7 @@ from sensor.protocols import TCP
 from sensor.sinks.lineprotocol import encode
 from sensor.watch import Fixed
 from sensor.window import Counters, Snapshot
+from tests.records import number_ends
 
 VMS, FLOWS, TENANTS, SERVICES = 5_000, 200_000, 20, 6
 PEERS = 12
@@ -59,11 +60,7 @@ def window() -> Snapshot:
     records = np.zeros(FLOWS, RECORD)
     client = chance.integers(0, VMS, FLOWS)
     server = (client + TENANTS * (1 + chance.integers(0, PEERS, FLOWS))) % VMS
-    for side, vm in (("client", client), ("server", server)):
-        for place, shift in ((1, 16), (2, 8), (3, 0)):
-            records[f"{side}_ip"][:, place] = vm >> shift & 255
-            records[f"{side}_mac"][:, place + 2] = vm >> shift & 255
-        records[f"{side}_ip"][:, 0], records[f"{side}_mac"][:, 0] = 10, 2
+    number_ends(records, client, server)
     records["vni"], records["protocol"], records["ip_version"] = 5000 + client % TENANTS, TCP, 4
     records["client_port"] = chance.integers(32768, 60999, FLOWS)
     records["server_port"] = np.array([80, 443, 5432, 3306, 6379, 9092])[(server + client) % SERVICES]
