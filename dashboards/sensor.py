@@ -47,8 +47,15 @@ def sensor() -> Dashboard:
             "Where every packet went", "Each packet ends in exactly one of these; together they are what was received.",
             "short", *lines(**{f"fate_{name}": alias for name, alias in FATES.items()}), width=24, height=10))
         .with_panel(series(
-            "Lost before the sensor", "dropped by the kernel: the sensor was too slow, or the buffer too small. Dropped by"
-            " the NIC: its ring was full.", "short", *lines(dropped_kernel="kernel", dropped_nic="NIC")))
+            "Lost before the sensor", "dropped by the kernel: the sensor was too slow, or the buffer too small. The rest"
+            " are the interface's own counters: no room in a processor's backlog, in the receive ring, in the NIC's"
+            " buffer; damaged by the cable; and what the NIC's driver counts, perhaps the same packets again.", "short",
+            *lines(dropped_kernel="kernel", nic_rx_dropped="backlog", nic_rx_missed="ring", nic_rx_fifo="NIC's buffer",
+                   nic_rx_errors="damaged", nic_driver_losses="driver")))
+        .with_panel(series(
+            "Load of the link", "The busiest second of a window, and what the link carries. Near it, the switch drops what"
+            " of the mirror does not fit, and nobody counts that.", "bps",
+            level("link_peak_bps", "busiest second"), level("link_speed_bps", "link")))
         .with_panel(series(
             "The mirror", "What the mirror lost and doubled, and which flows it shows in one direction only.", "short",
             *lines(unseen_bytes="octets lost by the mirror", fate_mirror_duplicate="packets delivered twice",
@@ -65,7 +72,8 @@ def sensor() -> Dashboard:
             "Spool: what did not get through", "Failed attempts to write; points that the database refused for what they"
             " are (kept in rejected.lp); windows that a full disk or a slow output cost.", "short",
             *lines(delivery_failures="failed attempts", rejected_points="points refused",
-                   spool_lost_windows="windows lost: disk or store full", output_lost_windows="windows lost: slow output")))
+                   spool_lost_windows="windows lost: disk or store full", output_lost_windows="windows lost: slow output",
+                   windows_lost="windows lost: busy supervisor")))
         .with_panel(series(
             "Series", "Series made today, of the series budget; reset at midnight UTC.", "short", level("series", "series")))
         .with_panel(series(

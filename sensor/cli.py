@@ -226,7 +226,6 @@ def grafana_export_command(
     help="File that holds a service account's token, or user:password, and that only you can read;"
     " without it, GRAFANA_TOKEN.",
 )
-@click.option("--token", metavar="TOKEN", help="The same on the command line, where others can see it; better not.")
 @click.option("--ca-file", metavar="PATH", type=click.Path(path_type=Path), help="Authority for Grafana's TLS.")
 @click.option("--downsampled", is_flag=True, help="A data source for the points of five minutes too.")
 @add_options([WINDOW, *INFLUX])
@@ -234,14 +233,13 @@ def grafana_export_command(
 def grafana_install_command(
     url: str,
     token_file: Path | None,
-    token: str | None,
     ca_file: Path | None,
     downsampled: bool,
     config_file: Path | None,
     **given: Any,
 ) -> None:
     """Put the dashboards into a running Grafana over its HTTP API; the data source too, when InfluxDB is named."""
-    secret = token or (read_secret(token_file) if token_file else os.environ.get("GRAFANA_TOKEN", "").strip())
+    secret = read_secret(token_file) if token_file else os.environ.get("GRAFANA_TOKEN", "").strip()
     if not secret:
         raise UsageError("grafana install needs a token: give --token-file, or set GRAFANA_TOKEN")
     settings = build("read", {**given, "to": ("none",)}, config_file)
@@ -368,7 +366,7 @@ def vms_command(source: Path, form: str, config_file: Path | None, **given: Any)
         print_vms(source, settings, form, stop)
 
 
-DOCTOR = ("max_flows", "store", "store_size")
+DOCTOR = ("max_flows", "store", "store_size", "user")
 
 
 @vmsensor.command("doctor")
@@ -377,7 +375,7 @@ DOCTOR = ("max_flows", "store", "store_size")
 @config_option
 def doctor_command(interface: str | None, config_file: Path | None, **given: Any) -> None:
     """Look at what a capture needs of this host: kernel, rights, INTERFACE, memory, disk, InfluxDB; say what to fix."""
-    settings = build("capture", {**given, "to": ("none",)}, config_file)
+    settings = build("capture", given, config_file)
     from sensor.views.doctor import examine
 
     failed = []

@@ -33,7 +33,10 @@ LIVE_SNAPLEN = 512
 """Room for headers in tunnels, and for the host name in a DHCP message."""
 
 DEFAULT_SERIES = 100_000
-LIVE_SETTINGS = ("duration", "packets", "buffer_size", "direction", "workers", "cpus", "user", "health_port")
+DEFAULT_USER = "nobody"
+LIVE_SETTINGS = (
+    "duration", "packets", "buffer_size", "direction", "workers", "cpus", "user", "link_speed", "health_port",
+)  # fmt: skip
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
 SYNCS = ("window", "segment", "never")
@@ -130,6 +133,15 @@ def one_of(what: str, words: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def parse_rate(text: str) -> int:
+    """``"10G"`` or plain bits per second, in thousands as links are."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:bit/s|bps)?", text.strip(), re.IGNORECASE)
+    rate = round(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if not 0 < rate < 10**15:
+        raise ValueError(f"{text!r} is no rate; write for example 10G or 2.5G")
+    return rate
 
 
 def parse_octets(text: str) -> int:
@@ -254,8 +266,10 @@ OPTIONS: tuple[Option, ...] = (
            "COUNT", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
            ("capture",)),
-    Option("user", "Who the capturing processes become when they have opened the interface as root.", str, "nobody",
-           "NAME", ("capture",)),
+    Option("user", "Who the processes become, started as root; unless it is given, the supervisor becomes the owner of "
+           "the place that it writes to.", str, DEFAULT_USER, "NAME", ("capture",)),
+    Option("link_speed", "Bits per second of the link from the mirror, where the interface does not know it.",
+           parse_rate, None, "RATE", ("capture",)),
     Option("no_nic_setup", "Leave the interface's offloads, ring and state as they are.", flag=True,
            commands=("capture",)),
     Option("health_port", "Answer /metrics (Prometheus), /livez and /readyz at this port of 127.0.0.1.", parse_port,
@@ -315,7 +329,8 @@ class Settings:
     cpus: tuple[int, ...] | None = None
     promiscuous: bool = True
     nic_setup: bool = True
-    user: str = "nobody"
+    user: str = DEFAULT_USER
+    link_speed: int | None = None
     health_port: int | None = None
 
 

@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import pcapy
@@ -29,7 +28,7 @@ class LiveSource:
 
     Raises InterfaceError, PrivilegeError or UsageError (filter) from ``open``. ``wake`` is a file descriptor that
     ends the wait of a poll when it becomes readable. ``fanout`` is the group with which it shares the interface's
-    packets; of a group, one ``tells_nic``: what the NIC lost is the same for all.
+    packets.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class LiveSource:
         packets: int | None = None,
         wake: int | None = None,
         fanout: Fanout | None = None,
-        tells_nic: bool = True,
     ) -> None:
         self._interface = interface
         self._snaplen = snaplen
@@ -54,16 +52,14 @@ class LiveSource:
         self._packets_left = packets
         self._wake = wake
         self._fanout = fanout
-        self._tells_nic = tells_nic
         self._batches = Batches()
-        self._nic_before = 0
         self._kernel_drops = Drops()
         self._poller = select.poll()
         self._handle: Any = None
         self._delivered = 0
 
     def open(self, table: FlowTable) -> None:
-        """Activate the handle with its filter set, and note the NIC's drop counters."""
+        """Activate the handle with its filter set."""
         self._handle = activate(self._interface, self._snaplen, self._buffer_size, self._promiscuous)
         if self._direction == "in":
             ignore_outgoing(self._handle)
@@ -76,7 +72,6 @@ class LiveSource:
         if self._wake is not None:
             self._poller.register(self._wake, select.POLLIN)
         table.set_link_type(int(self._handle.datalink()))
-        self._nic_before = nic_drops(self._interface) or 0
 
     def poll(self, table: FlowTable) -> Progress:
         """Count one batch, waiting for it no longer than the read timeout."""
@@ -98,12 +93,11 @@ class LiveSource:
         return self._batches.feed(table)
 
     def drops(self) -> Drops:
-        """What libpcap says of the kernel's buffer, and the interface's own counters."""
-        nic = nic_drops(self._interface) if self._tells_nic else None
+        """What libpcap says of the kernel's buffer."""
         with contextlib.suppress(pcapy.PcapError):  # the interface is gone: what was known last stands
             passed, dropped, _ = self._handle.stats()  # `passed` holds the dropped: packet(7), PACKET_STATISTICS
-            self._kernel_drops = Drops(dropped, None, max(0, passed - dropped - self._delivered))
-        return self._kernel_drops._replace(nic=None if nic is None else max(0, nic - self._nic_before))
+            self._kernel_drops = Drops(dropped, max(0, passed - dropped - self._delivered))
+        return self._kernel_drops
 
     def close(self) -> None:
         """Close the handle."""
@@ -169,15 +163,6 @@ def ignore_outgoing(handle: Any) -> None:
         contextlib.suppress(OSError),  # Linux before 4.20: the direction above does it, but the kernel counts them
     ):
         packet_socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-
-
-def nic_drops(interface: str) -> int | None:
-    """Packets that the interface received and lost before the capture socket; None when it has no counters."""
-    counters = Path("/sys/class/net", interface, "statistics")
-    try:
-        return sum(int((counters / name).read_text()) for name in ("rx_dropped", "rx_missed_errors", "rx_fifo_errors"))
-    except (OSError, ValueError):
-        return None
 
 
 def wall_clock_ns() -> int:

@@ -195,8 +195,8 @@ SENSOR: tuple[Metric, ...] = (
     Metric("received", "packets", "Packets that reached the table. The sum of all fate_ fields."),
     Metric("dropped_kernel", "packets", "Dropped for want of room in the kernel's buffer (libpcap ps_drop).",
            needs="samples"),
-    Metric("dropped_nic", "packets", "Dropped by the NIC or its driver, by the interface's counters.",
-           needs="samples"),
+    Metric("dropped_nic", "packets", "Received by the interface and lost before the capture socket: the sum of "
+           "nic_rx_dropped, nic_rx_missed and nic_rx_fifo.", needs="samples"),
     Metric("fate_flow", "packets", "Counted in a flow."),
     Metric("fate_overflow", "packets", "Counted in the overflow entry: the table was full of busy flows."),
     Metric("fate_mirror_duplicate", "packets", "Copies of a packet counted before."),
@@ -255,16 +255,33 @@ SENSOR: tuple[Metric, ...] = (
            needs="samples"),
     Metric("worker_deaths", "count", "Capture processes that died and were started again; null for files.",
            needs="samples"),
+    Metric("windows_lost", "windows", "Windows of a worker that the supervisor was too busy to take; their packets are "
+           "in the totals at the end alone."),
+    Metric("nic_rx_dropped", "packets", "Netlink's rx_dropped: thrown away by the kernel or the driver, as for want of "
+           "room in a processor's backlog; null for files, like what follows.", needs="samples"),
+    Metric("nic_rx_missed", "packets", "Netlink's rx_missed_errors: no room in the receive ring.", needs="samples"),
+    Metric("nic_rx_fifo", "packets", "Netlink's rx_fifo_errors: overflow in the NIC's own buffer.", needs="samples"),
+    Metric("nic_rx_errors", "packets", "Netlink's rx_errors: came in damaged; not in dropped_nic.", needs="samples"),
+    Metric("nic_driver_losses", "packets", "What the driver's own counters (ethtool -S) call dropped, missed or "
+           "without buffer; it may be the same packets again, and is in no sum.", needs="samples"),
+    Metric("link_speed_bps", "bit/s", "The link's speed, or --link-speed; null where neither is known.",
+           needs="samples"),
+    Metric("link_peak_bps", "bit/s", "The busiest second of the window, preambles and gaps between frames included.",
+           needs="samples"),
+    Metric("link_utilisation", "ratio", "link_peak_bps / link_speed_bps.", "ratio", "samples"),
 )  # fmt: skip
 """Fields of measurement ``sensor``: one point a window."""
 
 HEALTH_COUNTS = (
     "spool_lost_windows", "delivery_failures", "rejected_points", "output_lost_windows", "worker_deaths",
-    "interface_losses",
+    "interface_losses", "nic_rx_dropped", "nic_rx_missed", "nic_rx_fifo", "nic_rx_errors", "nic_driver_losses",
 )  # fmt: skip
 """Of the outputs' own figures, those that count up; a point has what was added since the point before it."""
 
-HEALTH = ("spool_bytes", "spool_windows", "spool_lag_s", "workers", *HEALTH_COUNTS)
+HEALTH = (
+    "spool_bytes", "spool_windows", "spool_lag_s", "workers", "link_speed_bps", "link_peak_bps", "link_utilisation",
+    *HEALTH_COUNTS,
+)  # fmt: skip
 """What outputs and workers say of themselves, as of the moment when the window is reported."""
 
 MEASUREMENTS: dict[str, tuple[tuple[str, ...], tuple[Metric, ...]]] = {

@@ -1,11 +1,27 @@
-"""The network interfaces of this host, through netlink."""
+"""The network interfaces of this host, through netlink and ethtool: what they are, and what they have lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+
+LOSSES = ("rx_dropped", "rx_missed_errors", "rx_fifo_errors")
+"""Of netlink's counters (``struct rtnl_link_stats64``), those of whole frames that came in and were thrown away: by the
+kernel before any socket, for want of room in the ring, in the NIC's own buffer. They exclude one another."""
+
+DAMAGED = "rx_errors"
+"""Frames that came in damaged (CRC, length): lost to a capture as well, but by the cable."""
+
+_LOSS = re.compile(r"drop|discard|miss|no_?buf|no_?desc|out_of_buf|overrun|overflow|alloc_fail", re.IGNORECASE)
+_SENT = re.compile(r"(^|[_-])tx", re.IGNORECASE)
+_OF_A_QUEUE = re.compile(r"(rx|q|queue|ring|ch)[_-]?(q|queue|ring|ch)?[_-]?\d+[_.-]", re.IGNORECASE)
+"""Drivers choose the names of ethtool's counters themselves."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +32,14 @@ class Interface:
     state: str
     mac: str | None
     mtu: int
+
+
+class Link(NamedTuple):
+    """An interface at a moment. ``number`` is another one once it was re-created; ``counters`` are netlink's."""
+
+    number: int
+    mtu: int
+    counters: Mapping[str, int]
 
 
 def interfaces() -> list[Interface]:
@@ -32,3 +56,55 @@ def _interfaces(route: IPRoute) -> Iterator[Interface]:
             mac=link.get_attr("IFLA_ADDRESS"),
             mtu=int(link.get_attr("IFLA_MTU") or 0),
         )
+
+
+def link_of(interface: str) -> Link | None:
+    """The interface as it is now; None when there is none of that name."""
+    try:
+        with IPRoute() as route:
+            (link,) = route.link("get", ifname=interface)
+    except (NetlinkError, OSError, ValueError):
+        return None
+    return Link(int(link["index"]), int(link.get_attr("IFLA_MTU") or 0), _counters(link))
+
+
+def _counters(link: Any) -> dict[str, int]:
+    told = link.get_attr("IFLA_STATS64") or link.get_attr("IFLA_STATS") or {}
+    return {str(name): int(value) for name, value in dict(told).items() if isinstance(value, int)}
+
+
+def lost(link: Link) -> int:
+    """Frames that the interface received and lost before the capture socket, since it is there."""
+    return sum(link.counters.get(name, 0) for name in LOSSES)
+
+
+def driver_losses(interface: str) -> dict[str, int]:
+    """What the driver's own counters (``ethtool -S``) say of frames that were lost; empty where it has none of them.
+
+    Counters of single queues are left out where the driver has any of the whole.
+    """
+    found = {name: count for name, count in _statistics(interface) if _LOSS.search(name) and not _SENT.search(name)}
+    whole = {name: count for name, count in found.items() if not _OF_A_QUEUE.search(name)}
+    return whole or found
+
+
+def _statistics(interface: str) -> list[tuple[str, int]]:
+    try:
+        ethtool = IoctlEthtool(interface)
+    except (EthtoolError, OSError, ValueError):
+        return []
+    try:
+        return [(str(name), int(count)) for name, count in ethtool.get_statistics()]
+    except (EthtoolError, OSError, ValueError, AttributeError):  # pyroute2's first releases have no such call
+        return []
+    finally:
+        ethtool.close()
+
+
+def speed_of(interface: str) -> int | None:
+    """The link's speed in bit/s; None where it is not known, as of most virtual interfaces."""
+    try:
+        megabits = int(Path("/sys/class/net", interface, "speed").read_text())
+    except (OSError, ValueError):
+        return None
+    return megabits * 1_000_000 if megabits > 0 else None

@@ -11,12 +11,23 @@ _MICROSECONDS = 1e6
 
 
 class Notifier:
-    """Says it to the socket that systemd names; where there is none, to nobody."""
+    """Says it to the socket that systemd names; where there is none, to nobody.
+
+    It connects at once, since whoever starts it may be about to lose the right to. Use as a context manager.
+    """
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._connect()
         self._every = _watchdog_seconds() / 3
         self._said = 0.0
+
+    def __enter__(self) -> Notifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
     def ready(self) -> None:
         """The interface is open and everything that is written to."""
@@ -38,11 +49,19 @@ class Notifier:
         self._say("STOPPING=1\nSTATUS=writing the last windows")
 
     def _say(self, what: str) -> None:
-        if not self._address:
-            return
-        name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_systemd:
-            to_systemd.sendto(what.encode(), name)
+        if self._address:
+            try:
+                self._socket.send(what.encode())
+            except OSError:  # systemd was started anew
+                self._connect()
+                with contextlib.suppress(OSError):
+                    self._socket.send(what.encode())
+
+    def _connect(self) -> None:
+        if self._address:
+            name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+            with contextlib.suppress(OSError):
+                self._socket.connect(name)
 
 
 def _watchdog_seconds() -> float:

@@ -37,7 +37,6 @@ class Drops(NamedTuple):
     """
 
     kernel: int | None = None
-    nic: int | None = None
     unread: int | None = None
 
 

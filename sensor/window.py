@@ -16,8 +16,9 @@ Array = npt.NDArray[Any]
 class Counters:
     """What the sensor did with packets, as differences over one window or sums over a run.
 
-    ``received`` equals the sum of ``fates``: every packet ended in exactly one of them. ``dropped_kernel``,
-    ``dropped_nic`` and ``unread`` (left in the kernel's buffer) are None where the source cannot know (a file).
+    ``received`` equals the sum of ``fates``: every packet ended in exactly one of them. ``dropped_kernel``
+    and ``unread`` (left in the kernel's buffer) are None where the source cannot know (a file), ``dropped_nic`` where
+    there is no interface.
     """
 
     received: int = 0

@@ -122,7 +122,10 @@ class Worker:
         counted = self._table.counters()
         fates = {name.removeprefix("fate_"): n for name, n in counted.items() if name.startswith("fate_")}
         notes = {n: v for n, v in counted.items() if not n.startswith("fate_") and n not in ("received", "ip_bytes")}
-        return Counters(counted["received"], counted["ip_bytes"], fates, notes, *self._source.drops())
+        drops = self._source.drops()
+        return Counters(
+            counted["received"], counted["ip_bytes"], fates, notes, dropped_kernel=drops.kernel, unread=drops.unread
+        )
 
 
 def minus(total: Counters, before: Counters) -> Counters:

@@ -1,28 +1,25 @@
-"""A capture process as the supervisor sees it, and what runs in it.
+"""What runs in a capture process, the only one that touches other people's packets.
 
-The worker alone touches the interface. Messages come up a pipe; the stop goes down another, whose end the worker also
-sees when the supervisor dies.
+Messages go up a pipe; the stop comes down another, whose end the worker also sees when the supervisor dies.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import queue
-import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
 
-from sensor import logs
+from sensor import logs, messages
 from sensor.config import LIVE_SNAPLEN, Settings
-from sensor.errors import PrivilegeError, SensorError
+from sensor.errors import SensorError
 from sensor.fanout import Fanout
 from sensor.interface import LiveSource, wall_clock_ns
-from sensor.privileges import drop_all
+from sensor.messages import Failed, Ready, Told
+from sensor.privileges import give_up
 from sensor.runner import make_table
 from sensor.window import Snapshot
 from sensor.worker import Message, Worker, deadline
@@ -32,24 +29,10 @@ log = logging.getLogger(__name__)
 WAITING_MESSAGES = 64
 """Messages that a worker keeps while the supervisor is busy; further windows are dropped, and said."""
 
-WORKER_EXIT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The worker has opened the interface."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The worker ends with this error."""
-
-    error: SensorError
-
 
 @dataclass(frozen=True)
 class Duty:
-    """Which of several workers it is. The first one tells what the NIC lost, which all would count alike."""
+    """Which of several workers it is."""
 
     number: int = 0
     of: int = 1
@@ -57,56 +40,34 @@ class Duty:
     cpu: int | None = None
 
 
-class WorkerProcess:
-    """The capture process and the two pipes to it."""
-
-    def __init__(self, settings: Settings, interface: str, duty: Duty) -> None:
-        self.duty = duty
-        context = multiprocessing.get_context("spawn")
-        self.messages, theirs_up = context.Pipe(duplex=False)
-        theirs_down, self._control = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=worker_main, args=(settings, interface, duty, theirs_up, theirs_down), daemon=True,
-            name=f"vmsensor-worker-{duty.number}",
-        )  # fmt: skip
-        self._process.start()
-        for connection in (theirs_up, theirs_down):
-            connection.close()
-
-    def stop(self) -> None:
-        """Ask the worker to finish; harmless when it has."""
-        with contextlib.suppress(OSError):
-            self._control.close()
-
-    def end(self) -> int | None:
-        """Make sure that it has ended; how it did, as in ``multiprocessing.Process.exitcode``."""
-        self.stop()
-        self.messages.close()
-        self._process.join(WORKER_EXIT_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        return self._process.exitcode
-
-
 def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, control: Connection) -> None:
-    """What the capture process runs. Signals are the supervisor's; it passes them on."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """What the capture process runs."""
     if duty.cpu is not None:
         with contextlib.suppress(OSError):  # a processor that went offline: any other will do
             os.sched_setaffinity(0, {duty.cpu})
     logs.setup(settings.log_format, settings.log_level)
-    sender = _Sender(up)
-    try:
-        _capture(settings, interface, duty, sender, control)
-        sender.finish(None)
-    except SensorError as error:
-        sender.finish(Failed(error))
+    source = _source(settings, interface, duty, control)
+    with contextlib.closing(source):
+        try:
+            table = make_table(settings, share=duty.of)
+            source.open(table)
+            give_up()  # before the first thread, which would keep its own, and before the first packet
+        except SensorError as error:
+            with contextlib.suppress(OSError):
+                messages.send(up, Failed(error))
+            return
+        sender = _Sender(up)
+        sender.emit(Ready())
+        over = deadline(settings.duration and settings.duration / 1e9)
+        try:
+            Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns).run()
+            sender.finish(None)
+        except SensorError as error:
+            sender.finish(Failed(error))
 
 
-def _capture(settings: Settings, interface: str, duty: Duty, sender: _Sender, control: Connection) -> None:
-    source = LiveSource(
+def _source(settings: Settings, interface: str, duty: Duty, control: Connection) -> LiveSource:
+    return LiveSource(
         interface,
         settings.snaplen or LIVE_SNAPLEN,
         settings.buffer_size,
@@ -116,23 +77,7 @@ def _capture(settings: Settings, interface: str, duty: Duty, sender: _Sender, co
         settings.packets,
         wake=control.fileno(),
         fanout=duty.fanout,
-        tells_nic=duty.number == 0,
     )
-    table = make_table(settings, share=duty.of)
-    with contextlib.closing(source):
-        source.open(table)
-        _give_up_privileges(settings.user)
-        sender.emit(Ready())
-        over = deadline(settings.duration and settings.duration / 1e9)
-        Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns).run()
-
-
-def _give_up_privileges(user: str) -> None:
-    """What comes in from here on is other people's packets."""
-    try:
-        drop_all(user)
-    except OSError as error:
-        raise PrivilegeError(f"cannot give up privileges: {error.strerror}; choose another --user") from None
 
 
 class _Sender:
@@ -140,16 +85,23 @@ class _Sender:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._queue: queue.Queue[Any] = queue.Queue(WAITING_MESSAGES)
+        self._queue: queue.Queue[Told] = queue.Queue(WAITING_MESSAGES)
+        self._lost = 0
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._thread.start()
 
     def emit(self, message: Message | Ready) -> None:
-        """Queue a message. Where there is no room, a window is dropped, and said; other messages wait."""
-        if isinstance(message, Snapshot) and self._queue.full():
+        """Queue a message. Where there is no room, a window is dropped, said and counted; other messages wait."""
+        if not isinstance(message, Snapshot):
+            self._queue.put(message)
+        elif self._queue.full():
+            self._lost += 1
             log.warning("the window at %d ns is lost: the supervisor is busy", message.start_ns)
         else:
-            self._queue.put(message)
+            counters = message.counters
+            notes = {**counters.notes, "windows_lost": self._lost}
+            self._lost = 0
+            self._queue.put(replace(message, counters=replace(counters, notes=notes)))
 
     def finish(self, last: Failed | None) -> None:
         """Send the last message and wait until all are sent."""
@@ -160,7 +112,7 @@ class _Sender:
         while True:
             message = self._queue.get()
             try:
-                self._connection.send(message)
+                messages.send(self._connection, message)
             except OSError:
                 return  # the supervisor is gone, and the closed control pipe ends the capture
             if message is None or isinstance(message, Failed):

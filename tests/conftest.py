@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def read_capture() -> ReadCapture:
         )
 
     return read
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that every user can reach, as pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="vmsensor-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

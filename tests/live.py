@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -32,6 +33,32 @@ log-enabled = false
 [monitor]
 store-enabled = false
 """
+
+
+def family_of(pid: int) -> dict[str, int]:
+    """The processes of a capture, by name: the supervisor, its keeper and the keeper's workers."""
+    family, unseen = {"supervisor": pid}, [pid]
+    while unseen:
+        parent = unseen.pop()
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            unseen += [int(child) for child in children]
+            family |= {Path(f"/proc/{child}/comm").read_text().strip(): int(child) for child in children}
+    return family
+
+
+def workers_of(pid: int) -> list[int]:
+    """The capture processes of a supervisor, in the order of their numbers."""
+    family = family_of(pid)
+    return [family[name] for name in sorted(family) if name.startswith("vms-worker-")]
+
+
+def as_nobody(*capabilities: str) -> list[str]:
+    """Prefix that runs a program as an ordinary user who may read the test's own Python, with these capabilities."""
+    need_tool("setpriv")
+    granted = ",".join(f"+{name}" for name in ("dac_read_search", *capabilities))
+    user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    return ["setpriv", *user, "--inh-caps", granted, "--ambient-caps", granted]
 
 
 class Influx:

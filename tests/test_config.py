@@ -186,6 +186,7 @@ def example(name: str) -> tuple[str, Any]:
         "user": ("'daemon'", "daemon"),
         "no_nic_setup": ("true", False),
         "cpus": ("'0'", (0,)),
+        "link_speed": ("'2.5G'", 2_500_000_000),
         "health_port": ("9465", 9465),
         "no_promiscuous": ("true", False),
     }[name]

@@ -203,8 +203,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
 def _capture(store: Path, to: tuple[str, ...]) -> None:
     """Three windows of what this machine says to itself over the loopback interface."""
     live = command(
-        "capture", "lo", "--sensor-name", "live", "--window", "1s", "--duration", "4s", "--store", store, *to
-    )
+        "capture", "lo", "--sensor-name", "live", "--window", "1s", "--duration", "4s", "--store", store,
+        "--link-speed", "1G", *to,
+    )  # fmt: skip
     with subprocess.Popen(live, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             deadline = time.monotonic() + 30
@@ -236,7 +237,7 @@ def test_every_panel_has_rows(filled: InfluxServer) -> None:
         candidates = vms if "'$vm'" in query else [""]
         if not any(ask(filled, expanded(query, vm)) for vm in candidates):
             empty.append((name, title, letter, query))
-    assert empty == []
+    assert [query for *_, query in empty if "nic_driver_losses" not in query] == []  # loopback has no driver
     assert len(targets()) > 100
 
 

@@ -15,16 +15,23 @@ def told(output: str) -> dict[str, tuple[str, str]]:
     return {line[6:24].strip(): (line[:5].strip(), line[25:]) for line in output.splitlines()}
 
 
-def test_a_host_that_is_ready(influxdb: InfluxServer, tmp_path: Path) -> None:
+def said_why(place: Path) -> str:
+    """What is in the way of anybody else than root."""
+    return f"stays root's user, without capabilities, because nobody cannot reach {place.parent}; choose another --store"
+
+
+def test_a_host_that_is_ready(influxdb: InfluxServer, open_place: Path) -> None:
     """As root, with an interface, room and a database: everything is ok, and the status 0."""
     need_root()
     database = ("--influx-url", influxdb.url, "--influx-bucket", influxdb.create_database("doctor"))
-    done = vmsensor("doctor", "lo", "--store", tmp_path / "new" / "store", "--store-size", "1MiB", *database)
+    done = vmsensor("doctor", "lo", "--store", open_place / "new" / "store", "--store-size", "1MiB", *database)
     assert (done.returncode, done.stderr) == (0, "")
     said = told(done.stdout)
     assert {grade for grade, _ in said.values()} == {"ok"}
     assert {"kernel", "capture", "NIC set-up", "interface", "offloads", "drops", "memory", "disk", "clock"} <= set(said)
     assert said["interface"][1].startswith("lo: ")
+    assert said["supervisor"] == ("ok", "becomes nobody, without capabilities")
+    assert not (open_place / "new").exists()  # it only looks
     assert said["InfluxDB write"] == ("ok", "allowed")
     assert said["clock"][1] == "as InfluxDB's, to the second"
 
@@ -56,6 +63,7 @@ def test_without_a_database_and_an_interface(tmp_path: Path) -> None:
     need_root()
     done = vmsensor("doctor", "--store", tmp_path)
     assert done.returncode == 0
+    assert said_why(tmp_path) in told(done.stdout)["supervisor"][1]
     assert "interface" not in told(done.stdout)
     assert told(done.stdout)["InfluxDB"][1].startswith("none is named")
 

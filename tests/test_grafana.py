@@ -147,7 +147,7 @@ def test_everything_is_installed_and_again(tmp_path: Path) -> None:
         alone = vmsensor("grafana", "install", "--url", url, GRAFANA_TOKEN="admin:admin")
         assert alone.returncode == OK
         assert "/api/datasources/uid/vmsensor" not in kept
-        assert vmsensor("grafana", "install", "--url", url, "--token", TOKEN).returncode == OK
+        assert vmsensor("grafana", "install", "--url", url, GRAFANA_TOKEN=TOKEN).returncode == OK
 
 
 def test_a_grafana_that_refuses_is_explained(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pwd
 import signal
 import socket
 import time
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab, wait_until
-from tests.live import Sensor
-from tests.needs import need_tool
+from tests.live import Sensor, as_nobody
 from tests.transfers import transfers
 
 
@@ -102,52 +100,6 @@ def test_who_may_not_change_the_nic_captures_all_the_same(lab: Lab, sensor: Sens
     assert "rx-gro is on and cannot be switched off from here); run: ethtool -K span0 gro off lro off" in ended.errors
 
 
-def status_of(pid: int) -> dict[str, str]:
-    """``/proc/PID/status``."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def workers_of(pid: int) -> list[int]:
-    """The capture processes of a supervisor."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in listed if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
-
-
-NOTHING = "0" * 16
-
-
-@pytest.mark.parametrize("user", [None, "daemon"])
-def test_who_captures_may_do_nothing_else(lab: Lab, sensor: Sensor, user: str | None) -> None:
-    """Started as root, a worker that has its interface is an ordinary user: no groups, capabilities or way back."""
-    asked = ("--user", user) if user else ()
-    process = sensor.capture("--to", "none", "--workers", "2", *asked)
-    wait_until(lambda: all(status_of(pid)["NoNewPrivs"] == "1" for pid in workers_of(process.pid)), "less privileges")
-    account = pwd.getpwnam(user or "nobody")
-    assert len(workers_of(process.pid)) == 2
-    for pid in workers_of(process.pid):
-        status = status_of(pid)
-        assert set(status["Uid"].split()) == {str(account.pw_uid)}
-        assert set(status["Gid"].split()) == {str(account.pw_gid)}
-        assert status["Groups"] == ""
-        kinds = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-        assert {kind: status[kind] for kind in kinds} == dict.fromkeys(kinds, NOTHING)
-    with lab.mirror():
-        (made,) = transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, 8081, count=1, seed=7)
-    ended = sensor.ended(process, signal.SIGTERM)
-    assert ended.status == 0, ended.errors
-    assert ended.received > made.client_account.data_segments
-
-
-def test_a_worker_of_an_ordinary_user_gives_its_capability_back(sensor: Sensor) -> None:
-    """With CAP_NET_RAW alone: it is gone once the interface is open."""
-    process = sensor.capture("--to", "none", prefix=as_nobody("net_raw"))
-    (worker,) = workers_of(process.pid)
-    wait_until(lambda: status_of(worker)["NoNewPrivs"] == "1", "less privileges")
-    assert {status_of(worker)[kind] for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {NOTHING}
-    assert sensor.ended(process, signal.SIGTERM).status == 0
-
-
 def test_a_user_that_does_not_exist_is_named(sensor: Sensor) -> None:
     """Before anything is opened, with status 2."""
     ended = sensor.ended(sensor.start("--to", "none", "--user", "nosuchuser"))
@@ -171,14 +123,6 @@ def test_filter_is_applied(lab: Lab, sensor: Sensor) -> None:
     (flow,) = sensor.flows()
     assert flow["c2s_packets"] == ended.received
     assert (flow["c2s_payload_bytes"], flow["s2c_packets"]) == (made.client_account.payload_bytes, 0)
-
-
-def as_nobody(*capabilities: str) -> list[str]:
-    """Prefix that runs a program as an ordinary user who may read the test's own Python, with these capabilities."""
-    need_tool("setpriv")
-    granted = ",".join(f"+{name}" for name in ("dac_read_search", *capabilities))
-    user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    return ["setpriv", *user, "--inh-caps", granted, "--ambient-caps", granted]
 
 
 def test_missing_capability(sensor: Sensor) -> None:

@@ -38,12 +38,14 @@ def test_systemd_hears_that_it_is_ready_lives_and_stops(systemd: socket.socket, 
     told = environment(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1500000")
     told.pop("WATCHDOG_PID", None)
     with subprocess.Popen(live, env=told, stderr=subprocess.PIPE, text=True) as process:
-        assert systemd.recv(200).decode().startswith("READY=1\n")
-        beats = []
-        for _ in range(3):
-            assert systemd.recv(200) == b"WATCHDOG=1"
-            beats.append(time.monotonic())
-        process.send_signal(signal.SIGTERM)
+        try:
+            assert systemd.recv(200).decode().startswith("READY=1\n")
+            beats = []
+            for _ in range(3):
+                assert systemd.recv(200) == b"WATCHDOG=1"
+                beats.append(time.monotonic())
+        finally:
+            process.send_signal(signal.SIGTERM)
         while (last := systemd.recv(200).decode()) == "WATCHDOG=1":
             pass
         assert last.startswith("STOPPING=1")
@@ -62,13 +64,14 @@ def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        notifier = Notifier()
-        notifier.ready()
-        notifier.alive()
-        notifier.stopping()
+        with Notifier() as notifier:
+            notifier.ready()
+            notifier.alive()
+            notifier.stopping()
     monkeypatch.setenv("WATCHDOG_USEC", "1000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
-    Notifier().alive()
+    with Notifier() as notifier:
+        notifier.alive()
 
 
 def unit() -> configparser.ConfigParser:

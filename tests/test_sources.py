@@ -224,7 +224,7 @@ def test_held_packets_are_kept(tmp_path: Path) -> None:
 
 def test_a_file_knows_no_drops(tmp_path: Path) -> None:
     """Null, not zero."""
-    assert FileSource([written(tmp_path / "a", pcap([]))]).drops() == Drops(None, None, None)
+    assert FileSource([written(tmp_path / "a", pcap([]))]).drops() == Drops(None, None)
 
 
 def test_closing_twice_and_closing_early(tmp_path: Path) -> None:

@@ -261,19 +261,19 @@ def test_the_drain_ends() -> None:
 def test_drops_are_differences_in_windows_and_sums_in_the_end() -> None:
     """What libpcap counts since its start becomes each window's own share."""
     clock = Clock(0)
-    script = Script([packets(1)], lost=Drops(5, 2, 0))
+    script = Script([packets(1)], lost=Drops(5, 0))
 
     def lose() -> None:
-        script.lost = Drops(12, 2, 7)
+        script.lost = Drops(12, 7)
 
     script.steps += [packets(11), lose]
     messages: list[Message] = []
     Worker(script, table_of(), messages.append, clock=clock).run()
     counted = [window.counters for window in snapshots(messages)]
-    assert [(c.dropped_kernel, c.dropped_nic) for c in counted] == [(5, 2), (7, 0)]
+    assert [c.dropped_kernel for c in counted] == [5, 7]
     done = messages[-1]
     assert isinstance(done, Done)
-    assert (done.counters.dropped_kernel, done.counters.dropped_nic, done.counters.unread) == (12, 2, 7)
+    assert (done.counters.dropped_kernel, done.counters.unread) == (12, 7)
 
 
 def test_minus() -> None:

@@ -24,7 +24,7 @@ from sensor.native import BIN, PRESENCE, RECORD
 from sensor.window import Counters, Snapshot
 from tests.command import USAGE, complaint, vmsensor
 from tests.lab import Lab, wait_until
-from tests.live import Sensor
+from tests.live import Sensor, workers_of
 from tests.needs import PCAPS
 
 SECOND = 1_000_000_000
@@ -140,7 +140,7 @@ def test_all_workers_have_work_and_windows_are_one(lab: Lab, sensor: Sensor, tmp
     for _ in range(3):
         send(lab, crowd)
         time.sleep(0.7)
-    workers = {pid: _cpu_ticks(pid) for pid in _children(process.pid)}
+    workers = {pid: _cpu_ticks(pid) for pid in workers_of(process.pid)}
     ended = sensor.ended(process, signal.SIGTERM)
     assert ended.received == 3000, ended.errors
     written = [json.loads(line) for line in points.read_text().splitlines()]
@@ -151,12 +151,6 @@ def test_all_workers_have_work_and_windows_are_one(lab: Lab, sensor: Sensor, tmp
         pairs = [p for p in written if p["measurement"] == "vm_traffic" and p["start_ns"] == point["start_ns"]]
         assert sum(p["fields"]["bytes"] for p in pairs) == point["fields"]["ip_bytes"]
     assert len(workers) == 2
-
-
-def _children(pid: int) -> list[int]:
-    """The worker processes of a supervisor; the helper that multiprocessing runs apart."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in listed if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def _cpu_ticks(pid: int) -> int:
@@ -172,15 +166,15 @@ def test_a_worker_that_is_killed_is_replaced(lab: Lab, sensor: Sensor, tmp_path:
     crowd = [udp_frame(f"10.0.0.{1 + i % 200}", f"10.1.0.{1 + i % 99}") for i in range(400)]
     send(lab, crowd)
     time.sleep(2.0)  # their window is told
-    victim, survivor = _children(process.pid)
+    victim, survivor = workers_of(process.pid)
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{victim}").exists(), "the victim and its socket to be gone")
     send(lab, crowd)  # all of it to the one that is left
-    wait_until(lambda: len(_children(process.pid)) == 2, "a new worker", timeout=10)
+    wait_until(lambda: len(workers_of(process.pid)) == 2, "a new worker", timeout=10)
     lab.await_capture(process, rings=2)
     time.sleep(0.8)
     send(lab, crowd)
-    replaced = _children(process.pid)
+    replaced = workers_of(process.pid)
     ended = sensor.ended(process, signal.SIGTERM)
     assert ended.status == 0, ended.errors
     assert survivor in replaced
@@ -216,12 +210,12 @@ def test_an_interface_that_comes_back_is_captured_again(lab: Lab, sensor: Sensor
     back()
     time.sleep(0.5)
     lab.switch.run(["ip", "link", "del", "dev", "gone1"])
-    wait_until(lambda: _children(process.pid) == [], "the workers to notice")
+    wait_until(lambda: workers_of(process.pid) == [], "the workers to notice")
     make()
     back()
     time.sleep(0.5)
     lab.tap.run(["ip", "link", "set", "dev", "gone0", "down"])
-    wait_until(lambda: _children(process.pid) == [], "the workers to notice")
+    wait_until(lambda: workers_of(process.pid) == [], "the workers to notice")
     lab.tap.run(["ip", "link", "set", "dev", "gone0", "up"])
     back()
     time.sleep(2)
@@ -242,7 +236,7 @@ def test_workers_are_bound_to_processors(lab: Lab, sensor: Sensor) -> None:
     """Each in turn to one of the list."""
     process = sensor.start("--to", "none", "--workers", "2", "--cpus", "0")
     lab.await_capture(process, rings=2)
-    assert [os.sched_getaffinity(pid) for pid in _children(process.pid)] == [{0}, {0}]
+    assert [os.sched_getaffinity(pid) for pid in workers_of(process.pid)] == [{0}, {0}]
     assert sensor.ended(process, signal.SIGTERM).status == 0
 
 

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from sensor.config import Settings
 from sensor.errors import SensorError
-from sensor.interface import nic_drops
 from sensor.native import FlowTable, TableOptions
-from sensor.nic import interfaces
+from sensor.nic import driver_losses, interfaces, link_of, lost, speed_of
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/capability.h
 KERNEL_WANTED = (4, 20)
@@ -38,6 +37,7 @@ def examine(settings: Settings, interface: str | None) -> Iterator[Checked]:
     """Everything, in the order in which a capture needs it."""
     yield _kernel()
     yield from _capabilities()
+    yield _supervisor(settings)
     if interface is not None:
         yield from _interface(interface)
     yield _memory(settings)
@@ -71,6 +71,18 @@ def _capabilities() -> Iterator[Checked]:
         yield Checked("NIC set-up", "look", text)
 
 
+def _supervisor(settings: Settings) -> Checked:
+    from sensor.account import chosen
+
+    if os.geteuid() != 0:
+        return Checked("supervisor", "ok", "as you, without capabilities")
+    account, why = chosen(settings)
+    if account is not None:
+        return Checked("supervisor", "ok", f"becomes {account.pw_name}, without capabilities")
+    text = f"stays root's user, without capabilities, because {why}; choose another --store, or --user"
+    return Checked("supervisor", "look", text)
+
+
 def _effective() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
@@ -83,8 +95,8 @@ def _interface(name: str) -> Iterator[Checked]:
     if found is None:
         yield Checked("interface", "FAIL", f"{name}: no such interface; `vmsensor interfaces` lists them")
         return
-    speed = _speed(name)
-    text = f"{name}: {found.state}, MTU {found.mtu}{f', {speed / 1000:g} Gbit/s' if speed else ''}"
+    speed = speed_of(name)
+    text = f"{name}: {found.state}, MTU {found.mtu}{f', {speed / 1e9:g} Gbit/s' if speed else ''}"
     is_down = found.state in ("down", "lowerlayerdown", "notpresent")
     yield Checked("interface", "look" if is_down else "ok", f"{text}; is its cable in?" if is_down else text)
     merging = _merging(name)
@@ -93,17 +105,10 @@ def _interface(name: str) -> Iterator[Checked]:
         yield Checked("offloads", "ok", text)
     else:
         yield Checked("offloads", "ok", "none that merge packets")
-    dropped = nic_drops(name)
-    if dropped is not None:
-        yield Checked("drops", "ok", f"{dropped:,} packets since the interface is there, by its own counters")
-
-
-def _speed(name: str) -> int:
-    """Mbit/s; 0 where the interface does not say."""
-    try:
-        return max(int(Path("/sys/class/net", name, "speed").read_text()), 0)
-    except (OSError, ValueError):
-        return 0
+    link = link_of(name)
+    if link is not None:
+        of_driver = "".join(f"; {counter} {count:,}" for counter, count in driver_losses(name).items() if count)
+        yield Checked("drops", "ok", f"{lost(link):,} packets since the interface is there, by netlink{of_driver}")
 
 
 def _merging(name: str) -> list[str]:

@@ -1,0 +1,308 @@
+"""The capture processes of one interface: started, listened to, and started again when they die.
+
+A worker that dies is replaced, at growing intervals; the others go on, and the gap is said. When the interface goes
+away or down, the capture waits until it is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+
+from sensor import messages
+from sensor.analysis.gaps import GapWatch
+from sensor.config import Settings
+from sensor.errors import InterfaceError, SensorError
+from sensor.fanout import Fanout
+from sensor.interface import wall_clock_ns
+from sensor.keeper import Keeper, KeeperGone
+from sensor.merge import Merger, added, numbered_records
+from sensor.messages import Failed, Garbled, Ready
+from sensor.nicwatch import NicWatch
+from sensor.notify import Notifier
+from sensor.stopping import Stop
+from sensor.window import Counters, Snapshot
+from sensor.worker import Done, Finished, Message, deadline
+from sensor.workerprocess import Duty
+
+WAKE_SECONDS = 0.5
+"""So often the supervisor looks whether a window is overdue or a worker is due to be started again."""
+
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+INTERFACE_DELAY = 1.0
+"""So often an interface that is gone or down is looked for."""
+
+STEADY_SECONDS = 60.0
+"""A worker that has run for so long is no longer one that keeps dying."""
+
+log = logging.getLogger(__name__)
+
+
+def duties_of(settings: Settings) -> list[Duty]:
+    """What each worker of a capture is to do."""
+    count = settings.workers
+    fanout = Fanout.of_this_process() if count > 1 else None
+    cpus = settings.cpus or (None,)
+    return [Duty(n, count, fanout, cpus[n % len(cpus)]) for n in range(count)]
+
+
+class _Running:
+    """A capture process, and the supervisor's ends of the two pipes to it."""
+
+    def __init__(self, keeper: Keeper, worker: int) -> None:
+        self._keeper = keeper
+        self._worker = worker
+        self._has_ended = False
+        self._status: int | None = None
+        self.messages, theirs_up = multiprocessing.Pipe(duplex=False)
+        theirs_down, self._control = multiprocessing.Pipe(duplex=False)
+        with theirs_up, theirs_down:
+            keeper.start(worker, theirs_up, theirs_down)
+
+    def stop(self) -> None:
+        """Ask it to finish; harmless when it has."""
+        with contextlib.suppress(OSError):
+            self._control.close()
+
+    def end(self) -> int | None:
+        """Make sure that it has ended; how it did, negative by which signal; None when nobody can know any more."""
+        if not self._has_ended:
+            self._has_ended = True
+            self.stop()
+            self.messages.close()
+            with contextlib.suppress(KeeperGone):
+                self._status = self._keeper.end(self._worker)
+        return self._status
+
+
+class _Seat:
+    """A worker's place, which outlives the process in it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: _Running | None = None
+        self.began = self.due = 0.0
+        self.deaths = 0
+        self.counted: list[Counters] = []
+        """What its windows said, since the process that is in it began."""
+        self.done: list[Counters] = []
+        """Of processes that have ended."""
+
+    def close_account(self) -> None:
+        """The process has ended without telling its sums: what its windows said stands for them."""
+        self.done[:] = [added([*self.done, *self.counted])] if self.done or self.counted else []
+        self.counted.clear()
+
+
+class Workers:
+    """The capture processes of one interface. Use as a context manager; it ends them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        interface: str,
+        keeper: Keeper,
+        stop: Stop,
+        watches: tuple[GapWatch, NicWatch],
+        notifier: Notifier,
+    ) -> None:
+        self._settings = settings
+        self._interface = interface
+        self._keeper = keeper
+        self._stop = stop
+        self._gaps, self._nic = watches
+        self._notifier = notifier
+        self.outage: SensorError | None = None
+        """Why nothing is captured now."""
+        self._since_ns = 0
+        self._losses = 0
+        self._over = deadline(None)
+        self._is_alone = False
+        """The keeper is gone: what runs may finish, and nothing is started any more."""
+        self._seats = [_Seat(number) for number in range(settings.workers)]
+        self._merger = Merger(settings.workers)
+        self._nic_told = 0
+        self._deaths = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Workers:
+        with ExitStack() as stack:
+            for seat in self._seats:
+                stack.callback(self._end, seat)
+                self._begin(seat)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def await_ready(self) -> None:
+        """Raise what kept a worker from opening the interface."""
+        for seat in self._seats:
+            assert seat.process is not None
+            try:
+                message = messages.receive(seat.process.messages)
+            except (EOFError, OSError, Garbled):
+                raise self._died(seat) from None
+            if isinstance(message, Failed):
+                raise message.error
+        if self._settings.duration:
+            # Workers stop by themselves; those that were started later have to be told.
+            self._over = deadline(self._settings.duration / 1e9 + WAKE_SECONDS)
+
+    def messages(self) -> Iterator[Message]:
+        """What the workers hand on, windows put together, until all are done."""
+        while True:
+            by_pipe = {seat.process.messages: seat for seat in self._seats if seat.process is not None}
+            if not by_pipe and (self._is_ending() or not any(seat.due for seat in self._seats)):
+                break
+            watched: list[Connection | socket.socket] = [*by_pipe, *([] if self._is_alone else [self._keeper.socket])]
+            for ready in wait(watched, WAKE_SECONDS):
+                if isinstance(ready, Connection):
+                    yield from self._complete(self._receive(by_pipe[ready]))
+                else:
+                    self._lose_keeper()
+            yield from self._complete(self._merger.overdue())
+            self._nic.sample()
+            self._notifier.alive()
+            if self._is_ending():
+                self.stop()  # again: one that was being started when all were told has not heard it
+            self._begin_again()
+        yield from self._complete(self._merger.rest())
+
+    def totals(self) -> Counters:
+        """Of all workers; of one that died, what its windows said."""
+        counters = added([one for seat in self._seats for one in (*seat.done, *seat.counted)] or [Counters()])
+        return replace(counters, dropped_nic=self._nic.dropped)
+
+    def health(self) -> dict[str, int]:
+        """How many run, and how many have died."""
+        running = sum(seat.process is not None for seat in self._seats)
+        return {"workers": running, "worker_deaths": self._deaths, "interface_losses": self._losses}
+
+    def stop(self) -> None:
+        """Ask every worker to finish."""
+        for seat in self._seats:
+            if seat.process is not None:
+                seat.process.stop()
+
+    def _complete(self, told: Iterator[Message]) -> Iterator[Message]:
+        """Add to a window what no worker knows: what the interface lost before any of them could see it."""
+        for message in told:
+            if isinstance(message, Snapshot) and (dropped := self._nic.dropped) is not None:
+                counters = replace(message.counters, dropped_nic=dropped - self._nic_told)
+                self._nic_told = dropped
+                message = replace(message, counters=counters)
+            yield message
+
+    def _receive(self, seat: _Seat) -> Iterator[Message]:
+        assert seat.process is not None
+        try:
+            message = messages.receive(seat.process.messages)
+        except Garbled as garbled:
+            log.warning("%s: worker %d says what no worker says: %s", self._interface, seat.number + 1, garbled)
+            yield from self._bury(seat)
+            return
+        except (EOFError, OSError):
+            yield from self._bury(seat)
+            return
+        if isinstance(message, Failed):
+            if not isinstance(message.error, InterfaceError):
+                raise message.error
+            yield from self._lose(seat, message.error)
+        elif isinstance(message, Snapshot):
+            seat.counted.append(message.counters)
+            seat.counted[:] = [added(seat.counted)]
+            yield from self._merger.take(seat.number, message)
+        elif isinstance(message, Finished):
+            yield Finished(numbered_records(message.records, seat.number))
+        elif isinstance(message, Done):
+            seat.done.append(message.counters)
+            seat.counted.clear()
+        elif isinstance(message, Ready):
+            self._merger.began(seat.number)
+            self._is_back(seat)
+        elif message is None:
+            self._end(seat)
+            yield from self._merger.ended(seat.number)
+
+    def _is_ending(self) -> bool:
+        """Nobody is to be started any more."""
+        return self._stop() or self._over() or self._is_alone
+
+    def _lose_keeper(self) -> None:
+        """Nobody can start a worker again: end with what there is."""
+        self._is_alone = True
+        self.outage = self._keeper.gone()
+        self.stop()
+
+    # ---- an interface that is gone, or down
+
+    def _lose(self, seat: _Seat, error: InterfaceError) -> Iterator[Message]:
+        """Wait for the interface; what the worker had read has been told."""
+        self._end(seat)
+        seat.close_account()
+        if self.outage is None:
+            self.outage, self._since_ns = error, wall_clock_ns()
+            self._losses += 1
+            log.warning("%s; waiting until it is back", error)
+            self._notifier.status(f"waiting: {error}")
+        yield from self._merger.ended(seat.number)
+        seat.due = time.monotonic() + INTERFACE_DELAY
+
+    def _is_back(self, seat: _Seat) -> None:
+        if self.outage is None:
+            log.warning("%s: worker %d captures again", self._interface, seat.number + 1)
+            return
+        self._gaps.add(self._since_ns, wall_clock_ns(), str(self.outage).partition(": ")[2])
+        log.warning("%s: captures again", self._interface)
+        self._notifier.status("capturing")
+        self.outage = None
+        if self._settings.nic_setup:
+            self._keeper.prepare()
+
+    # ---- one that dies
+
+    def _bury(self, seat: _Seat) -> Iterator[Message]:
+        """It ended without a word: killed, or out of memory. What it had of the open window is lost."""
+        steady = time.monotonic() - seat.began > STEADY_SECONDS
+        seat.deaths = 1 if steady else seat.deaths + 1
+        self._deaths += 1
+        died = self._died(seat)
+        if seat.process is not None:
+            self._end(seat)
+        seat.close_account()
+        yield from self._merger.ended(seat.number)
+        if self._is_ending():
+            return
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (seat.deaths - 1))
+        seat.due = time.monotonic() + delay
+        log.warning("%s; what it had of its open window is lost, and it is started again in %g s", died, delay)
+
+    def _died(self, seat: _Seat) -> InterfaceError:
+        code = seat.process.end() if seat.process is not None else None
+        how = f" by {signal.Signals(-code).name}" if code is not None and code < 0 else f" with status {code}"
+        which = f" {seat.number + 1}" if len(self._seats) > 1 else ""
+        return InterfaceError(f"{self._interface}: the capture process{which} died{how}")
+
+    def _begin_again(self) -> None:
+        for seat in self._seats:
+            if seat.due and time.monotonic() >= seat.due and not self._is_ending():
+                self._begin(seat)
+
+    def _begin(self, seat: _Seat) -> None:
+        seat.due, seat.began = 0.0, time.monotonic()
+        seat.process = _Running(self._keeper, seat.number)
+
+    def _end(self, seat: _Seat) -> None:
+        if seat.process is not None:
+            seat.process.end()
+        seat.process = None
