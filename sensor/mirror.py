@@ -64,6 +64,13 @@ class Mirror:
         """Refuse what cannot be mirrored."""
         for name in (*sources, *([] if destination.interface is None else [destination.interface])):
             self._index(name)
+        others = [one.source for one in self.listed() if one.target == TUNNEL and one.source not in sources]
+        tunnel = self._tunnel()
+        if destination.interface is None and others and tunnel not in (None, destination[1:]):
+            raise InterfaceError(
+                f"{destination.host}: {TUNNEL} is the tunnel for {others[0]}, to {tunnel[0]} with VNI {tunnel[1]}; "
+                "give the same, or `vmsensor mirror remove` the others first"
+            )
 
     def add(self, sources: Sequence[str], destination: Destination, directions: Sequence[str]) -> list[Mirrored]:
         """Copy the frames of all sources, in place of what was mirrored of them before."""

@@ -52,7 +52,7 @@ class Mirrors:
     def add(self, sources: Sequence[str], destination: Destination, directions: Sequence[str]) -> list[Mirrored]:
         """Mirror all sources, or, if that fails, leave everything as it was."""
         shares = [(kind, share) for kind, share in self._shares(sources) if share]
-        _check_destination(destination, sources, [share for _, share in shares])
+        destination = _checked(destination, sources, [share for _, share in shares])
         for kind, share in shares:
             kind.check(share, destination, directions)
         added = []
@@ -98,13 +98,14 @@ class Mirrors:
             kind.end(standing)
 
 
-def _check_destination(destination: Destination, sources: Sequence[str], shares: Sequence[Sequence[str]]) -> None:
+def _checked(destination: Destination, sources: Sequence[str], shares: Sequence[Sequence[str]]) -> Destination:
+    """The destination, its address as it is written commonly, if these sources can be mirrored to it together."""
     if destination.interface in sources:
         raise InterfaceError(f"{destination.interface}: cannot be mirrored to itself")
     if destination.interface is not None:
-        return
+        return destination
     try:
-        ipaddress.ip_address(destination.host)
+        address = str(ipaddress.ip_address(destination.host))
     except ValueError:
         raise UsageError(f"--to-host {destination.host}: is no IP address; give the sensor's own") from None
     if len(shares) > 1:
@@ -113,3 +114,4 @@ def _check_destination(destination: Destination, sources: Sequence[str], shares:
             f"{switch} is of Open vSwitch and {other} is not: two tunnels cannot be made at once; "
             "give --to an interface, or mirror the ones or the others"
         )
+    return destination._replace(host=address)

@@ -8,7 +8,8 @@ layouts, done in one transaction; so is taking it back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,6 +47,11 @@ class Span(NamedTuple):
         """The same, but for these sources."""
         kept = self._replace(arriving=self.arriving.difference(sources), departing=self.departing.difference(sources))
         return kept._replace(everything=self.everything and self.bridge not in sources)
+
+    def together(self, other: Span) -> Span:
+        """A mirror to the same port of what either copies."""
+        arriving, departing = self.arriving | other.arriving, self.departing | other.departing
+        return self._replace(arriving=arriving, departing=departing, everything=self.everything or other.everything)
 
     def lines(self) -> Iterator[Mirrored]:
         """A line for each source and direction."""
@@ -88,7 +94,7 @@ class Switches:
         """What is there of this program's own."""
         return Layout(frozenset(self.ours.values()), frozenset(self.made))
 
-    def in_use(self, spans: Iterator[Span]) -> Layout:
+    def in_use(self, spans: Iterable[Span]) -> Layout:
         """Those of the spans that copy anything, and the ports of ours that they or mirrors of others need."""
         kept = frozenset(span for span in spans if any(span.lines()))
         outputs = {span.output for span in (*kept, *self.others)}
@@ -119,19 +125,21 @@ class OpenVSwitch:
 
     def add(self, sources: Sequence[str], destination: Destination, directions: Sequence[str]) -> list[Mirrored]:
         """Copy the frames of all sources, in place of what was mirrored of them before."""
-        known, bridge = self._switches, self._bridge(sources, destination)
+        bridge = self._bridge(sources, destination)
         output = self._output(bridge, destination)
-        spans = {span.without(sources) for span in known.layout.spans}
-        before = next((span for span in spans if (span.bridge, span.output) == (bridge, output.name)), None)
         ports = frozenset(sources) - {bridge}
         arriving, departing = (ports if direction in directions else frozenset() for direction in _DIRECTIONS)
         new = Span(bridge, output.name, arriving, departing, everything=bridge in sources)
-        merged = new if before is None else _together(before, new)
-        wanted = known.in_use(iter(spans - {before} | {merged}))
-        if output.name not in known.bridge_of:
-            wanted = wanted._replace(ports=wanted.ports | {output})
-        self._become(wanted)
+        self._become(self._with(new, sources, output))
         return list(new.lines())
+
+    def _with(self, new: Span, sources: Sequence[str], output: Made) -> Layout:
+        """The layout with one more mirror; where there is one to the same port already, they become one."""
+        known = self._switches
+        spans = {span.without(sources) for span in known.layout.spans}
+        same = {span for span in spans if span[:2] == new[:2]}
+        wanted = known.in_use([*(spans - same), functools.reduce(Span.together, same, new)])
+        return wanted if output.name in known.bridge_of else wanted._replace(ports=wanted.ports | {output})
 
     def listed(self) -> list[Mirrored]:
         """Everything that is mirrored by this program."""
@@ -151,7 +159,7 @@ class OpenVSwitch:
         except BaseException:
             self._known = None
             with contextlib.suppress(SensorError):  # the first failure is the one to be told
-                self._become(before, wait=False)
+                self._become(before)
             raise
 
     @property
@@ -163,11 +171,15 @@ class OpenVSwitch:
                 self._known = Switches()
         return self._known
 
-    def _become(self, wanted: Layout, wait: bool = True) -> None:
+    def _become(self, wanted: Layout) -> None:
         commands = list(_difference(self._switches, wanted))
-        if commands:
-            self._known = None
-            self._database.commit(commands, wait)
+        if not commands:
+            return
+        self._known = None
+        self._database.commit(commands)
+        mirrored = {command[2] for command in commands if command[1] == "bridge"}
+        if mirrored - {command[1] for command in commands if command[0] in ("add-port", "del-port")}:
+            self._database.forget_flows()
 
     def _all_spans(self) -> list[Span]:
         return [*self._switches.others, *self._switches.ours.values()]
@@ -200,21 +212,23 @@ class OpenVSwitch:
             raise InterfaceError(
                 f"{target}: is a port of bridge {where}, and the sources are of {bridge}; name another"
             )
-        standing = [*known.others, *(span.without(sources) for span in known.ours.values())]
-        if target in known.bridges:
-            harm = "is a bridge"
-        elif any(target in span.arriving | span.departing for span in standing):
-            harm = "is mirrored itself"
-        elif target in known.of_vms:
-            harm = "is a VM's port"
-        elif target in known.patches:
-            harm = "leads to another bridge"
-        else:
-            harm = _used_by_host(target)
+        harm = self._used_by_bridge(target, sources) or _used_by_host(target)
         if harm:
             raise InterfaceError(
                 f"{target}: {harm}, and would carry nothing but copies from then on; name an interface for them alone"
             )
+
+    def _used_by_bridge(self, target: str, sources: Sequence[str]) -> str:
+        """What a port is for other than copies, if anything."""
+        known = self._switches
+        standing = [*known.others, *(span.without(sources) for span in known.ours.values())]
+        uses = {
+            "is a bridge": target in known.bridges,
+            "is mirrored itself": any(target in span.arriving | span.departing for span in standing),
+            "is a VM's port": target in known.of_vms,
+            "leads to another bridge": target in known.patches,
+        }
+        return next((use for use, so in uses.items() if so), "")
 
     def _check_way(self, bridge: str, sources: Sequence[str], host: str, directions: Sequence[str]) -> None:
         """Copies that pass a place that is mirrored would be copied again, for ever."""
@@ -226,14 +240,6 @@ class OpenVSwitch:
                 f"{host}: is reached through {way}, so that copies would be copied again; "
                 "mirror the ports of VMs alone, with --direction ingress"
             )
-
-
-def _together(one: Span, other: Span) -> Span:
-    return one._replace(
-        arriving=one.arriving | other.arriving,
-        departing=one.departing | other.departing,
-        everything=one.everything or other.everything,
-    )
 
 
 # ---- the database
@@ -286,7 +292,8 @@ def _difference(known: Switches, wanted: Layout) -> Iterator[list[str]]:
         yield ["set", "port", port.name, f"external_ids:{MARK}=true"]
         if port.remote:
             options = [f"options:remote_ip={quoted(port.remote)}", f"options:key={quoted(port.vni)}"]
-            yield ["set", "interface", port.name, "type=vxlan", *options]
+            # The way may be too narrow for a full packet in a tunnel: in fragments it comes all the same.
+            yield ["set", "interface", port.name, "type=vxlan", *options, "options:df_default=false"]
     names: dict[str, str] = {}
     for number, span in enumerate(sorted(wanted.spans - have.spans, key=lambda one: one[:2])):
         for port_name in sorted({span.output, *span.arriving, *span.departing} - {GONE, *names}):

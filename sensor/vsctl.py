@@ -40,12 +40,23 @@ class Vsctl:
         answer = self._run(["--format=json"], asked, "its database, ovsdb-server,")
         return [_rows(json.loads(line)) for line in answer.splitlines()]
 
-    def commit(self, commands: Sequence[Sequence[str]], wait: bool = True) -> None:
+    def commit(self, commands: Sequence[Sequence[str]]) -> None:
         """Have a transaction done, and ``ovs-vswitchd`` act on it; what that cannot do is an error as well."""
-        self._run([] if wait else ["--no-wait"], commands, "ovs-vswitchd")
+        self._run([], commands, "ovs-vswitchd")
+
+    def forget_flows(self) -> None:
+        """Have ``ovs-vswitchd`` decide anew about the flows that run, as it does where ports come or go.
+
+        Without, those of Open vSwitch 3.1 and others go on as they were before the mirrors of a bridge changed, for as
+        long as they run. A daemon whose control socket is not in its usual place is left alone.
+        """
+        tool = _path("ovs-appctl")
+        if tool is not None:
+            line = [tool, f"--timeout={self._seconds}", "revalidator/purge"]
+            subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def _run(self, options: Sequence[str], commands: Sequence[Sequence[str]], who: str) -> str:
-        tool = shutil.which(TOOL, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin")
+        tool = _path(TOOL)
         if tool is None:
             raise NoDatabase
         line = [tool, f"--timeout={self._seconds}", *options]
@@ -70,6 +81,10 @@ def _explained(done: subprocess.CompletedProcess[str], who: str, seconds: int) -
         return InterfaceError(f"Open vSwitch: its database cannot be reached; {_SERVICE}")
     first = (said.splitlines() or ["without a word"])[0].removeprefix(f"{TOOL}: ").removesuffix(".")
     return InterfaceError(f"Open vSwitch: {first.replace('.  See', '; see')}")
+
+
+def _path(tool: str) -> str | None:
+    return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin")
 
 
 def quoted(text: str) -> str:
