@@ -30,6 +30,7 @@ BRIDGE = "ovs0"
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 PORT = 7777
 ALL_PACKETS = 0x0003  # ETH_P_ALL
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
 
 
 class OvsLab(Lab):
@@ -92,9 +93,11 @@ class OvsLab(Lab):
             program.invoke(context)
         return said.getvalue().splitlines()
 
-    def exchange(self, source: str, to: str, count: int = 3) -> Counter[tuple[str, str]]:
+    def exchange(
+        self, source: str, to: str, where: Namespace | None = None, interface: str = "span0", count: int = 3
+    ) -> Counter[tuple[str, str]]:
         """What comes out at the mirror of datagrams and their answers: how many from which address to which."""
-        with ears(self.tap, self.span_interface) as listening:
+        with ears(where or self.tap, interface) as listening:
             with (
                 self.vm(source).socket(kind=socket.SOCK_DGRAM) as one,
                 self.vm(to).socket(kind=socket.SOCK_DGRAM) as other,
@@ -109,9 +112,10 @@ class OvsLab(Lab):
 
 
 def ears(namespace: Namespace, interface: str) -> socket.socket:
-    """A socket that keeps the frames of an interface."""
+    """A socket that keeps the frames that arrive at an interface."""
     with namespace.inside():
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PACKETS))
+        opened.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         opened.bind((interface, 0))
     opened.setblocking(False)
     return opened
@@ -125,8 +129,6 @@ def heard(listening: socket.socket) -> Counter[tuple[str, str]]:
             packet = dpkt.ethernet.Ethernet(listening.recv(2048)).data
         except BlockingIOError:
             return found
-        if isinstance(packet, dpkt.ip.IP) and PORT in (
-            getattr(packet.data, "sport", 0),
-            getattr(packet.data, "dport", 0),
-        ):
+        datagram = packet.data if isinstance(packet, dpkt.ip.IP) else None
+        if isinstance(datagram, dpkt.udp.UDP) and PORT in (datagram.sport, datagram.dport):
             found[socket.inet_ntoa(packet.src), socket.inet_ntoa(packet.dst)] += 1

@@ -182,6 +182,17 @@ def test_ports_of_open_vswitch_and_of_linux_together(lab: OvsLab) -> None:
     assert len(lab.mirrored("remove")) == 2
 
 
+def test_a_sensor_on_the_same_host(lab: OvsLab) -> None:
+    """An internal port as the target: copies arrive there as from a wire, which is what a capture looks at."""
+    lab.vsctl("add-port", BRIDGE, "copies", "--", "set", "interface", "copies", "type=internal")
+    lab.switch.run(["ip", "link", "set", "dev", "copies", "up"])
+    lab.mirrored("add", WEB, APP, "--to", "copies")
+    assert lab.exchange("web", "app", lab.switch, "copies") == {TO_APP: 3, TO_WEB: 3}
+    lab.mirrored("remove")
+    assert lab.exchange("web", "app", lab.switch, "copies") == {}
+    assert lab.ports() == ["copies", WEB, APP]
+
+
 # ---- what belongs to others
 
 
