@@ -242,6 +242,23 @@ def test_what_remains_when_ports_are_taken_away(lab: OvsLab) -> None:
         lab.vsctl("add-port", BRIDGE, port)
 
 
+def test_the_guide_can_be_followed(lab: OvsLab) -> None:
+    """Each way that `mirror guide ovs` shows to do it by hand delivers, and is ended as it says."""
+    steps = lab.mirrored("guide", "ovs", WEB, APP, "--to", "span")
+    text = "\n".join(steps).replace("br0", BRIDGE).replace("\\\n", " ")
+    commands = [line.split() for line in text.splitlines() if line.split()[:1] in (["ovs-vsctl"], ["ovs-appctl"])]
+    target, everything, some, tunnel, _, end, purge = commands
+    lab.vsctl(*target[1:])
+    for way in (everything, some):
+        lab.vsctl(*way[1:])
+        subprocess.run([need_tool(purge[0]), *purge[1:]], env=lab.environment, check=True)
+        assert lab.exchange("web", "app") == {TO_APP: 3, TO_WEB: 3}
+        lab.vsctl(*end[1:])
+        subprocess.run([need_tool(purge[0]), *purge[1:]], env=lab.environment, check=True)
+        assert lab.exchange("web", "app") == {}
+    lab.vsctl(*tunnel[1:])
+
+
 # ---- what is refused
 
 
