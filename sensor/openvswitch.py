@@ -17,7 +17,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from sensor.errors import InterfaceError, SensorError
 from sensor.mirror import Destination, Mirrored
-from sensor.vsctl import SECONDS, NoDatabase, Row, Vsctl, members, quoted
+from sensor.vsctl import SECONDS, NoDatabase, Row, Silence, Vsctl, members, quoted
 
 MARK = "vmsensor"
 """In ``external_ids`` of what is ours."""
@@ -156,10 +156,10 @@ class OpenVSwitch:
         before = self._switches.layout
         try:
             yield
-        except BaseException:
+        except BaseException as failure:
             self._known = None
             with contextlib.suppress(SensorError):  # the first failure is the one to be told
-                self._become(before)
+                self._become(before, wait=not isinstance(failure, Silence))
             raise
 
     @property
@@ -171,12 +171,12 @@ class OpenVSwitch:
                 self._known = Switches()
         return self._known
 
-    def _become(self, wanted: Layout) -> None:
+    def _become(self, wanted: Layout, wait: bool = True) -> None:
         commands = list(_difference(self._switches, wanted))
         if not commands:
             return
         self._known = None
-        self._database.commit(commands)
+        self._database.commit(commands, wait)
         mirrored = {command[2] for command in commands if command[1] == "bridge"}
         if mirrored - {command[1] for command in commands if command[0] in ("add-port", "del-port")}:
             self._database.forget_flows()

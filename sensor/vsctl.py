@@ -28,6 +28,10 @@ class NoDatabase(Exception):
     """There is no Open vSwitch on this host, or none that runs."""
 
 
+class Silence(InterfaceError):
+    """A daemon has not answered in time."""
+
+
 class Vsctl:
     """The database, by way of the tool. Failures are InterfaceErrors and PrivilegeErrors; see also ``NoDatabase``."""
 
@@ -38,11 +42,11 @@ class Vsctl:
         """The rows of each table with these columns, all of one moment."""
         asked = [[f"--columns={columns}", "list", table] for table, columns in tables.items()]
         answer = self._run(["--format=json"], asked, "its database, ovsdb-server,")
-        return [_rows(json.loads(line)) for line in answer.splitlines()]
+        return [_rows(json.loads(line)) for line in answer.strip().split("\n")]
 
-    def commit(self, commands: Sequence[Sequence[str]]) -> None:
+    def commit(self, commands: Sequence[Sequence[str]], wait: bool = True) -> None:
         """Have a transaction done, and ``ovs-vswitchd`` act on it; what that cannot do is an error as well."""
-        self._run([], commands, "ovs-vswitchd")
+        self._run([] if wait else ["--no-wait"], commands, "ovs-vswitchd")
 
     def forget_flows(self) -> None:
         """Have ``ovs-vswitchd`` decide anew about the flows that run, as it does where ports come or go.
@@ -62,7 +66,7 @@ class Vsctl:
         line = [tool, f"--timeout={self._seconds}", *options]
         for command in commands:
             line += ["--", *command]
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False)
         if done.returncode or "Error detected" in done.stderr:
             raise _explained(done, who, self._seconds)
         return done.stdout
@@ -72,7 +76,7 @@ def _explained(done: subprocess.CompletedProcess[str], who: str, seconds: int) -
     """What it means that the tool has failed."""
     said = done.stderr.strip()
     if done.returncode in (-signal.SIGALRM, 128 + signal.SIGALRM):
-        return InterfaceError(f"Open vSwitch: {who} does not answer within {seconds} s; {_SERVICE}")
+        return Silence(f"Open vSwitch: {who} does not answer within {seconds} s; {_SERVICE}")
     if "(No such file or directory)" in said and "database connection failed" in said:
         return NoDatabase()
     if "(Permission denied)" in said:

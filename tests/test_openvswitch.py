@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_a_mirror_is_added_listed_and_removed(lab: OvsLab, tmp_path: Path) -> No
     assert (lab.mirrored("list"), lab.mirrors(), lab.ports()) == ([], [], [WEB, APP])
     for port in (WEB, APP):
         lab.vsctl("clear", "port", port, "tag")
-    assert captured(lab, tmp_path / "off", 7002)[0] == {}
+    assert lab.exchange("web", "app") == {}
 
 
 @pytest.mark.parametrize(
@@ -348,9 +349,25 @@ def test_a_daemon_that_does_not_answer(lab: OvsLab, daemon: str, monkeypatch: py
     assert (lab.mirrors(), lab.ports()) == ([], [WEB, APP])
 
 
+def test_the_database_is_for_root(lab: OvsLab) -> None:
+    """Others are told so in one line."""
+    database = lab.directory / "db.sock"
+    database.chmod(0)
+    try:
+        done = lab.vmsensor("mirror", "list", prefix=without("dac_override", "dac_read_search"))
+    finally:
+        database.chmod(0o700)
+    assert complaint(done, PRIVILEGE) == "Open vSwitch: its database is for root only; run as root"
+
+
 def test_a_host_without_open_vswitch(lab: OvsLab, tmp_path: Path) -> None:
     """No tool, or no database: its ports are interfaces of Linux as any other. A dead database is said to be one."""
     environment = lab.environment
+    with patch("sensor.vsctl._path", return_value=None):
+        assert lab.mirrored("add", WEB, "--to", "span") == [f"{WEB} ingress is mirrored to span"]
+        assert "pref 13" in lab.switch.run(["tc", "filter", "show", "dev", WEB, "ingress"]).stdout
+    assert len(lab.mirrored("add", WEB, "--to", "span")) == 1  # found by now, and in place of what was before
+    assert "pref 13" not in lab.switch.run(["tc", "filter", "show", "dev", WEB, "ingress"]).stdout
     try:
         lab.environment = environment | {"OVS_RUNDIR": str(tmp_path)}
         assert lab.mirrored("add", DB, "--to", "span") == [f"{DB} ingress is mirrored to span"]
