@@ -139,15 +139,12 @@ class Mirror:
 
     def _tunnel_to(self, remote: str, vni: int) -> str:
         """A VXLAN interface to a sensor on another host; its name. The sensor sees the VNI as a domain."""
-        if self._tunnel() == (remote, vni):
-            return TUNNEL
-        self._remove_tunnel()
         group = "vxlan_group6" if ":" in remote else "vxlan_group"
+        fixed = {"kind": "vxlan", "vxlan_port": VXLAN_PORT, "vxlan_learning": 0}
         with _explained(TUNNEL, "make the tunnel"):
-            self._route.link(
-                "add", ifname=TUNNEL, kind="vxlan", vxlan_id=vni, vxlan_port=VXLAN_PORT, vxlan_learning=0,
-                **{group: remote},
-            )  # fmt: skip
+            if self._tunnel() != (remote, vni):
+                self._remove_tunnel()
+                self._route.link("add", ifname=TUNNEL, vxlan_id=vni, **fixed, **{group: remote})
             self._route.link("set", index=self._index(TUNNEL), state="up")
         return TUNNEL
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -30,6 +30,7 @@ TABLES = {
 }
 GONE = "an interface that is gone"
 _OF_VMS = {"iface-id", "attached-mac", "vm-id"}  # Open vSwitch, Documentation/topics/integration.rst
+_STACKED = {"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"}  # interfaces that use another
 _LINK_LOCAL = 253  # RT_SCOPE_LINK
 _DIRECTIONS = ("ingress", "egress")
 
@@ -178,7 +179,7 @@ class OpenVSwitch:
         self._known = None
         self._database.commit(commands, wait)
         mirrored = {command[2] for command in commands if command[1] == "bridge"}
-        if mirrored - {command[1] for command in commands if command[0] in ("add-port", "del-port")}:
+        if wait and mirrored - {command[1] for command in commands if command[0] in ("add-port", "del-port")}:
             self._database.forget_flows()
 
     def _all_spans(self) -> list[Span]:
@@ -327,11 +328,23 @@ def _used_by_host(name: str) -> str:
             for address in route.get_addr(index=number):
                 if address["scope"] != _LINK_LOCAL:
                     return f"has the address {address.get_attr('IFA_ADDRESS')}"
-            masters = [link.get_attr("IFLA_MASTER") for link in route.get_links(number)]
-            for master in route.get_links(*filter(None, masters)) if any(masters) else ():
-                if master.get_attr("IFLA_IFNAME") != "ovs-system":  # which all ports of the kernel's datapath have
-                    return f"is a port of {master.get_attr('IFLA_IFNAME')}"
+            links = {link["index"]: link for link in route.get_links()}
+            master = links.get(links[number].get_attr("IFLA_MASTER"))
+            if master is not None and _name(master) != "ovs-system":  # which all ports of the kernel's datapath have
+                return f"is a port of {_name(master)}"
+            for link in links.values():
+                if link.get_attr("IFLA_LINK") == number and _kind(link) in _STACKED:
+                    return f"carries {_name(link)}"
     return ""
+
+
+def _name(link: Any) -> str:
+    return str(link.get_attr("IFLA_IFNAME"))
+
+
+def _kind(link: Any) -> str:
+    information = link.get_attr("IFLA_LINKINFO")
+    return str(information.get_attr("IFLA_INFO_KIND")) if information is not None else ""
 
 
 def _way_to(host: str) -> str:
@@ -339,5 +352,5 @@ def _way_to(host: str) -> str:
     with IPRoute() as route, contextlib.suppress(NetlinkError):
         for way in route.route("get", dst=host):
             for link in route.get_links(way.get_attr("RTA_OIF")):
-                return str(link.get_attr("IFLA_IFNAME"))
+                return _name(link)
     return ""
