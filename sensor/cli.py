@@ -406,34 +406,38 @@ def mirror_group() -> None:
 def mirror_add_command(
     sources: tuple[str, ...], target: str | None, to_host: str | None, vni: int, direction: str
 ) -> None:
-    """Mirror SOURCE..., ports of VMs on this host (tap, veth, bridge), with tc mirred, in place of what was before."""
+    """Mirror SOURCE..., ports of VMs on this host (tap, veth, bridge), in place of what was before.
+
+    Ports of Open vSwitch are mirrored by Open vSwitch, its bridges, where they are named, whole; others by tc mirred.
+    """
     if (target is None) == (to_host is None):
         raise UsageError("a mirror needs one destination: give --to, or --to-host")
-    from sensor.mirror import HOOKS, Mirror
+    from sensor.mirror import HOOKS, Destination
+    from sensor.mirrors import Mirrors
 
-    with Mirror() as mirror:
-        to = target if target is not None else mirror.tunnel_to(str(to_host), vni)
-        for one in mirror.add(sources, to, list(HOOKS) if direction == "both" else [direction]):
+    destination = Destination(target, to_host or "", vni)
+    with Mirrors() as mirrors:
+        for one in mirrors.add(sources, destination, list(HOOKS) if direction == "both" else [direction]):
             write(f"{one.source} {one.direction} is mirrored to {one.target}\n")
 
 
 @mirror_group.command("list")
 def mirror_list_command() -> None:
     """List what is mirrored by `mirror add` on this host."""
-    from sensor.mirror import Mirror
+    from sensor.mirrors import Mirrors
 
-    with Mirror() as mirror, quiet_when_nobody_reads():
-        write("".join(f"{one.source:<16} {one.direction:<8} {one.target}\n" for one in mirror.listed()))
+    with Mirrors() as mirrors, quiet_when_nobody_reads():
+        write("".join(f"{one.source:<16} {one.direction:<8} {one.target}\n" for one in mirrors.listed()))
 
 
 @mirror_group.command("remove")
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 def mirror_remove_command(sources: tuple[str, ...]) -> None:
     """End the mirrors of SOURCE..., or all that `mirror add` has made on this host."""
-    from sensor.mirror import Mirror
+    from sensor.mirrors import Mirrors
 
-    with Mirror() as mirror:
-        for one in mirror.remove(sources):
+    with Mirrors() as mirrors:
+        for one in mirrors.remove(sources):
             write(f"{one.source} {one.direction} is not mirrored any more\n")
 
 

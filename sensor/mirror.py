@@ -1,4 +1,4 @@
-"""A mirror on this host: ``tc mirred`` on the ports of VMs, through netlink.
+"""Mirrors of Linux interfaces: ``tc mirred`` on the ports of VMs, through netlink.
 
 Each source gets one filter for each direction, at a preference that is this program's own, so that what is here is
 known without notes, adding twice is adding once, and nothing of anybody else's is touched.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 
-from sensor.errors import InterfaceError, PrivilegeError
+from sensor.errors import InterfaceError, PrivilegeError, SensorError
 
 PREFERENCE = 13
 """Of the filters; low, because a filter in front of them may decide about a frame for good."""
@@ -35,8 +35,19 @@ class Mirrored(NamedTuple):
     target: str
 
 
+class Destination(NamedTuple):
+    """Where copies go: to an interface of this host, or to a sensor on another, by VXLAN."""
+
+    interface: str | None
+    host: str = ""
+    vni: int = 0
+
+
 class Mirror:
-    """The mirrors of this host. Use as a context manager; failures are InterfaceErrors and PrivilegeErrors."""
+    """The mirrors by ``tc``. Use as a context manager; failures are InterfaceErrors and PrivilegeErrors.
+
+    See ``mirrors.Kind``.
+    """
 
     def __enter__(self) -> Mirror:
         self._route = IPRoute()
@@ -45,33 +56,41 @@ class Mirror:
     def __exit__(self, *_: object) -> None:
         self._route.close()
 
-    def add(self, sources: Sequence[str], target: str, directions: Sequence[str]) -> list[Mirrored]:
-        """Copy the frames of all sources to ``target``, in place of what was mirrored of them before."""
-        to = self._index(target)
-        numbers = {source: self._index(source) for source in sources}
-        if target in numbers:
-            raise InterfaceError(f"{target}: cannot be mirrored to itself")
-        added = []
-        for source, number in numbers.items():
-            self._clear(number)
-            with _explained(source, "add a mirror"):
-                if not self._has_clsact(number):
-                    self._route.tc("add", "clsact", index=number)
-                for direction in directions:
-                    self._filter(number, HOOKS[direction], to)
-                    added.append(Mirrored(source, direction, target))
-        return added
+    def knows(self, name: str) -> bool:
+        """Whether there is such an interface."""
+        return bool(self._route.link_lookup(ifname=name))
 
-    def tunnel_to(self, remote: str, vni: int) -> str:
-        """A VXLAN interface to a sensor on another host, made anew; its name. The sensor sees the VNI as a domain."""
-        self.remove_tunnel()
-        with _explained(TUNNEL, "make the tunnel"):
-            self._route.link(
-                "add", ifname=TUNNEL, kind="vxlan", vxlan_id=vni, vxlan_group=remote, vxlan_port=VXLAN_PORT,
-                vxlan_learning=0,
-            )  # fmt: skip
-            self._route.link("set", index=self._index(TUNNEL), state="up")
-        return TUNNEL
+    def check(self, sources: Sequence[str], destination: Destination, directions: Sequence[str]) -> None:
+        """Refuse what cannot be mirrored."""
+        for name in (*sources, *([] if destination.interface is None else [destination.interface])):
+            self._index(name)
+        others = [one.source for one in self.listed() if one.target == TUNNEL and one.source not in sources]
+        tunnel = self._tunnel()
+        if destination.interface is None and others and tunnel not in (None, destination[1:]):
+            raise InterfaceError(
+                f"{destination.host}: {TUNNEL} is the tunnel for {others[0]}, to {tunnel[0]} with VNI {tunnel[1]}; "
+                "give the same, or `vmsensor mirror remove` the others first"
+            )
+
+    def add(self, sources: Sequence[str], destination: Destination, directions: Sequence[str]) -> list[Mirrored]:
+        """Copy the frames of all sources, in place of what was mirrored of them before."""
+        target = destination.interface
+        if target is None:
+            target = self._tunnel_to(destination.host, destination.vni)
+        wanted = [Mirrored(source, direction, target) for source in sources for direction in directions]
+        self._mirror(sources, wanted)
+        return wanted
+
+    @contextlib.contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Have the mirrors as they were before the block, where it fails."""
+        before, tunnel = self.listed(), self._tunnel()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(SensorError):  # the first failure is the one to be told
+                self._restore(before, tunnel)
+            raise
 
     def listed(self) -> list[Mirrored]:
         """Everything that is mirrored by this program."""
@@ -81,19 +100,55 @@ class Mirror:
             for number, name in names.items() for direction, to in self._targets(number)
         ]  # fmt: skip
 
-    def remove(self, sources: Sequence[str]) -> list[Mirrored]:
-        """End the mirrors of these sources, of all where none is named; what has ended."""
+    def end(self, sources: Sequence[str]) -> None:
+        """End the mirrors of these sources, and the tunnel with the last that goes into it."""
         for source in sources:
-            self._index(source)
-        ended = [one for one in self.listed() if not sources or one.source in sources]
-        for source in dict.fromkeys(one.source for one in ended):
             self._clear(self._index(source))
         if not any(one.target == TUNNEL for one in self.listed()):
-            self.remove_tunnel()
-        return ended
+            self._remove_tunnel()
 
-    def remove_tunnel(self) -> None:
-        """Remove the VXLAN interface, where there is one."""
+    def _mirror(self, sources: Sequence[str], wanted: Sequence[Mirrored]) -> None:
+        """Have these mirrors, and no others, of these sources."""
+        for source in sources:
+            number = self._index(source)
+            self._clear(number)
+            for one in wanted:
+                if one.source == source:
+                    with _explained(source, "add a mirror"):
+                        if not self._has_clsact(number):
+                            self._route.tc("add", "clsact", index=number)
+                        self._filter(number, HOOKS[one.direction], self._index(one.target))
+
+    def _restore(self, before: Sequence[Mirrored], tunnel: tuple[str, int] | None) -> None:
+        if tunnel is not None:
+            self._tunnel_to(*tunnel)
+        now = self.listed()
+        changed = sorted({one.source for one in {*before} ^ {*now}})
+        self._mirror(changed, [one for one in before if self.knows(one.target)])
+        if tunnel is None:
+            self._remove_tunnel()
+
+    def _tunnel(self) -> tuple[str, int] | None:
+        """The sensor's address and the VNI of the VXLAN interface, where there is one."""
+        for number in self._route.link_lookup(ifname=TUNNEL):
+            for link in self._route.get_links(number):
+                data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
+                address = data.get_attr("IFLA_VXLAN_GROUP") or data.get_attr("IFLA_VXLAN_GROUP6")
+                return str(address), int(data.get_attr("IFLA_VXLAN_ID"))
+        return None
+
+    def _tunnel_to(self, remote: str, vni: int) -> str:
+        """A VXLAN interface to a sensor on another host; its name. The sensor sees the VNI as a domain."""
+        group = "vxlan_group6" if ":" in remote else "vxlan_group"
+        fixed = {"kind": "vxlan", "vxlan_port": VXLAN_PORT, "vxlan_learning": 0}
+        with _explained(TUNNEL, "make the tunnel"):
+            if self._tunnel() != (remote, vni):
+                self._remove_tunnel()
+                self._route.link("add", ifname=TUNNEL, vxlan_id=vni, **fixed, **{group: remote})
+            self._route.link("set", index=self._index(TUNNEL), state="up")
+        return TUNNEL
+
+    def _remove_tunnel(self) -> None:
         for number in self._route.link_lookup(ifname=TUNNEL):
             with _explained(TUNNEL, "remove the tunnel"):
                 self._route.link("del", index=number)

@@ -17,7 +17,7 @@ def told(output: str) -> dict[str, tuple[str, str]]:
 
 def said_why(place: Path) -> str:
     """What is in the way of anybody else than root."""
-    return f"stays root's user, without capabilities, because nobody cannot reach {place.parent}; choose another --store"
+    return f"stays root's user, without capabilities, because nobody cannot reach {place.parent}; choose another"
 
 
 def test_a_host_that_is_ready(influxdb: InfluxServer, open_place: Path) -> None:

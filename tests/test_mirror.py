@@ -16,7 +16,7 @@ import pytest
 from sensor.cli import GUIDE_KINDS, mirror_group
 from sensor.views.mirror import Evidence, verdicts
 from sensor.views.mirrorguide import GUIDES
-from tests.command import USAGE, complaint, vmsensor
+from tests.command import INTERFACE, USAGE, complaint, vmsensor
 from tests.lab import BOTH, SENT, Lab, Namespace
 from tests.live import Sensor
 from tests.transfers import transfers
@@ -39,6 +39,13 @@ def run(namespace: Namespace, *arguments: str) -> subprocess.CompletedProcess[st
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def refused(namespace: Namespace, *arguments: str) -> str:
+    """The one line in which the program refuses in a namespace."""
+    process = namespace.popen([sys.executable, "-m", "sensor", *arguments])
+    output, errors = process.communicate(timeout=30)
+    return complaint(subprocess.CompletedProcess(arguments, process.returncode, output, errors), INTERFACE)
 
 
 def ports(lab: Lab) -> list[str]:
@@ -109,6 +116,38 @@ def test_a_mirror_to_another_host(lab: Lab, tmp_path: Path) -> None:
     )  # fmt: skip
     run(lab.switch, "mirror", "remove")
     assert "vmsensor-mirror" not in lab.switch.run(["ip", "-o", "link"]).stdout
+
+
+def test_sources_of_one_tunnel(lab: Lab) -> None:
+    """Another source to the same host joins; to another host it would cut off the first, and is refused."""
+    web, app = ports(lab)
+    to = ["--to-host", SENSOR_ADDRESS, "--vni", "77"]
+    for port in (web, app):
+        run(lab.switch, "mirror", "add", port, *to)
+    listed = run(lab.switch, "mirror", "list").stdout
+    assert [line.split()[::2] for line in listed.splitlines()] == [[port, "vmsensor-mirror"] for port in (web, app)]
+    elsewhere = refused(lab.switch, "mirror", "add", app, "--to-host", "10.99.0.3")
+    assert f"vmsensor-mirror is the tunnel for {web}, to {SENSOR_ADDRESS} with VNI 77" in elsewhere
+    assert run(lab.switch, "mirror", "list").stdout == listed
+    run(lab.switch, "mirror", "remove", web)
+    run(lab.switch, "mirror", "add", app, "--to-host", "fd99::3")
+    assert "fd99::3" in lab.switch.run(["ip", "-d", "link", "show", "dev", "vmsensor-mirror"]).stdout
+    run(lab.switch, "mirror", "remove")
+
+
+def test_a_failure_leaves_nothing_half_done(lab: Lab) -> None:
+    """What was mirrored still is, and no tunnel is left, whether it fails before or in the middle."""
+    web, app = ports(lab)
+    run(lab.switch, "mirror", "add", web, "--to", "span", "--direction", "both")
+    listed = run(lab.switch, "mirror", "list").stdout
+    assert "nosuch0: no such" in refused(lab.switch, "mirror", "add", web, "nosuch0", "--to-host", SENSOR_ADDRESS)
+    # Somebody's clsact cannot be had beside an ingress qdisc, so that the second source fails after the first.
+    lab.switch.run(["tc", "qdisc", "add", "dev", app, "ingress"])
+    assert f"{app}: cannot add a mirror" in refused(lab.switch, "mirror", "add", web, app, "--to-host", SENSOR_ADDRESS)
+    lab.switch.run(["tc", "qdisc", "del", "dev", app, "ingress"])
+    assert run(lab.switch, "mirror", "list").stdout == listed
+    assert "vmsensor-mirror" not in lab.switch.run(["ip", "-o", "link"]).stdout
+    run(lab.switch, "mirror", "remove")
 
 
 def test_wrong_mirrors_are_explained() -> None:

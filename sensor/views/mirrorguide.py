@@ -87,25 +87,38 @@ Mirroring takes the CPU of the ESXi host; begin with few VMs.
         ("web-1", "db-1"), "vmsensor",
     ),
     "ovs": Guide(
-        "Open vSwitch: a mirror in its database",
+        "Open vSwitch: on its host, this program does it; elsewhere, a mirror in its database",
         """
-All ports of the bridge, to the port {destination}:
+On the host of the bridge, some ports, or the bridge br0 as a whole, to an interface or to a sensor on another host:
+    vmsensor mirror add {source_list_plain} --to {destination}
+    vmsensor mirror add br0 --to {destination}
+    vmsensor mirror add {source_list_plain} --to-host {host} --vni {vni}
+    vmsensor mirror list
+    vmsensor mirror remove
+
+Without it: {destination} is made a port of the bridge, which carries nothing but copies from then on.
+    ovs-vsctl --may-exist add-port br0 {destination}
+
+All ports of the bridge:
     ovs-vsctl -- --id=@to get port {destination} \\
               -- --id=@m create mirror name=vmsensor select-all=true output-port=@to \\
-              -- set bridge br0 mirrors=@m
+              -- add bridge br0 mirrors @m
 
 Or some ports, what their VMs send:
     ovs-vsctl -- --id=@to get port {destination} \\
 {per_source}
               -- --id=@m create mirror name=vmsensor {selection} output-port=@to \\
-              -- set bridge br0 mirrors=@m
+              -- add bridge br0 mirrors @m
 
 Or to a sensor on another host, by VXLAN: make the port first, and use it as the one that is mirrored to:
     ovs-vsctl add-port br0 vmsensor0 -- set interface vmsensor0 type=vxlan options:remote_ip={host} options:key={vni}
 
 See it, and end it:
     ovs-vsctl list mirror
-    ovs-vsctl clear bridge br0 mirrors
+    ovs-vsctl -- --id=@m get mirror vmsensor -- remove bridge br0 mirrors @m
+
+Some versions notice a change of mirrors for new flows only. After each, for those that run:
+    ovs-appctl revalidator/purge
 """,
         ("vnet0", "vnet1"), "eth1", "              -- --id=@s{number} get port {source} \\",
     ),
@@ -143,7 +156,7 @@ switched on, fwpr100p0 is the port on the bridge. On the node:
     vmsensor mirror add {source_list_plain} --to-host {host} --vni {vni}
 
 A VM that is started again, or that has migrated here, has a new interface: add it again, from a hookscript of the
-VM. With Open vSwitch as the bridge, see: vmsensor mirror guide ovs
+VM. With Open vSwitch as the bridge, the same commands do.
 """,
         ("tap100i0", "tap101i0"),
     ),
