@@ -79,9 +79,12 @@ def assert_exact(ended: Ended, made: Sent) -> None:
     assert sum(int(part.split()[0]) for part in ended.totals[2].split(" + ")) == ended.received
 
 
-def test_best_rate_is_counted_exactly(wire: Wire, sensor: Sensor) -> None:
-    """As fast as it can be sent for three seconds: received and dropped are what was sent."""
-    process = sensor.capture("--to", "none")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_best_rate_is_counted_exactly(wire: Wire, sensor: Sensor, workers: int) -> None:
+    """As fast as it can be sent for three seconds: received and dropped are what was sent, with several workers too."""
+    process = sensor.start("--to", "none", "--workers", str(workers))
+    wire.await_capture(process, rings=workers)
+    time.sleep(SETTLE_SECONDS)  # several have to join their group first
     made = wire.blast(seconds=3, flows=FLOWS)
     assert_exact(finished(sensor, process), made)
 
