@@ -113,6 +113,6 @@ def test_live_bench_has_every_row(tmp_path: Path) -> None:
     ]  # fmt: skip
     for row in rows.values():
         assert f"{row['program']:<22}" in done.stdout
-        assert row.get("skipped") or (row["cpu_s"] > 0 and row["peak_mib"] > 0)
+        assert row.get("skipped") or row["peak_mib"] > 0
     for name in list(rows)[:2]:
         assert (rows[name]["received"], rows[name]["dropped"]) == (rows[name]["offered"], 0)
