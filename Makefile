@@ -43,7 +43,7 @@ test: ctest $(VENV)/installed ## set up and run all tests, C tests included
 ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 	@for test in $^; do $$test || exit 1; done
 
-proof: $(VENV)/installed ## the long tests: TCP metrics against known traffic, ten ordinary minutes without an event
+proof: $(VENV)/installed ## the long tests: known traffic, a minute at full rate, ten ordinary minutes without an event
 	@$(BIN)/pytest -q -m proof
 
 asan: $(C_TESTS:tests/c/%.c=build/asan/%) build/asan/replay ## C tests and all captures under AddressSanitizer and UBSan
@@ -56,8 +56,9 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 	@$(BIN)/mypy
 	@$(CC) $(WARNINGS) -Werror -fsyntax-only -Inative $(NATIVE) $(wildcard tests/c/*.c)
 
-bench: $(VENV)/installed ## packets per second and memory, a large window in Python, lines of protocol per second
+bench: $(VENV)/installed ## packets per second and memory; live, as root, beside others; Python's and InfluxDB's part
 	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench.live
 	@$(BIN)/python -m tests.bench.enrich
 	@$(BIN)/python -m tests.bench.encode
 

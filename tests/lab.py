@@ -109,6 +109,17 @@ class Namespace:
         """The processes that run in the namespace."""
         return [int(pid) for pid in command(["ip", "netns", "pids", self.name]).stdout.split()]
 
+    def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = 15) -> None:
+        """Wait until that many packet rings are mapped in the namespace: from then on no packet is missed."""
+
+        def capturing() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the capture ended with status {process.returncode}: {process.communicate()[1]}")
+            return sum(_packet_rings(pid) for pid in self.pids()) >= rings
+
+        wait_until(capturing, "the capture to start", timeout)
+        time.sleep(0.1)  # libpcap installs its filter after it has mapped the ring, and drops what came before
+
     def create(self) -> None:
         """Make the namespace, its loopback up and without IPv6 on the interfaces to come."""
         _checked(["ip", "netns", "add", self.name])
@@ -240,14 +251,7 @@ class Lab:
 
     def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = 15) -> None:
         """Wait until that many packet rings are mapped in the tap namespace: from then on no packet is missed."""
-
-        def capturing() -> bool:
-            if process.poll() is not None:
-                raise RuntimeError(f"the capture ended with status {process.returncode}: {process.communicate()[1]}")
-            return sum(_packet_rings(pid) for pid in self.tap.pids()) >= rings
-
-        wait_until(capturing, "the capture to start", timeout)
-        time.sleep(0.1)  # libpcap installs its filter after it has mapped the ring, and drops what came before
+        self.tap.await_capture(process, rings, timeout)
 
 
 def _packet_rings(pid: int) -> int:

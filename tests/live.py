@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.blaster import Wire
 from tests.lab import Lab, Namespace, wait_until
 from tests.needs import need_tool
 
@@ -129,6 +130,16 @@ class Ended:
         """Packets the sensor says it has received."""
         return int(self.totals[1])
 
+    @property
+    def dropped_kernel(self) -> int:
+        """Packets that the capture socket had no room for, it says."""
+        return int(self.totals[3])
+
+    @property
+    def dropped_nic(self) -> int:
+        """Packets that the interface lost before the socket, it says."""
+        return int(self.totals[4])
+
     def complaint(self) -> str:
         """The one line of an error."""
         (line,) = self.errors.strip().splitlines()
@@ -137,9 +148,9 @@ class Ended:
 
 
 class Sensor:
-    """``vmsensor capture`` in the tap's namespace."""
+    """``vmsensor capture`` in the tap's namespace, of a lab or of a wire."""
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
+    def __init__(self, lab: Lab | Wire, directory: Path) -> None:
         self.lab = lab
         self.directory = directory
         self.flow_file = directory / "flows.jsonl"

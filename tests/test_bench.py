@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bench.make_trace import TCP_PORTS, UDP_PORTS
-from tests.needs import ROOT, need_tool
+from tests.needs import ROOT, need_root, need_tool
 
 PACKETS = 200_000
 KINDS: tuple[list[str], ...] = ([], ["--vxlan"], ["--udp-only"], ["--syn-flood"])
@@ -96,3 +96,23 @@ def test_trace_is_sound(tmp_path: Path, options: list[str]) -> None:
     assert matching(trace, IMPOSSIBLE) == 0
     resent = matching(trace, RESENT)
     assert (resent == 0) if options == ["--udp-only"] else (0 < resent < 80)
+
+
+@pytest.mark.proof
+def test_live_bench_has_every_row(tmp_path: Path) -> None:
+    """Each program captures at a rate that all can take, or its row says why not; who counts has missed nothing."""
+    need_root()
+    need_tool("cc")
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.bench.live", "--seconds", "1", "--rate", "20000", "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stderr
+    rows = {row["program"]: row for row in json.loads(figures.read_text())}
+    assert list(rows) == [
+        "vmsensor", "vmsensor, 2 workers", "tcpdump -w /dev/null", "softflowd", "argus", "NFStream",
+    ]  # fmt: skip
+    for row in rows.values():
+        assert f"{row['program']:<22}" in done.stdout
+        assert row.get("skipped") or row["peak_mib"] > 0
+    for name in list(rows)[:2]:
+        assert (rows[name]["received"], rows[name]["dropped"]) == (rows[name]["offered"], 0)
