@@ -50,7 +50,7 @@ def sensor() -> Dashboard:
             "Lost before the sensor", "dropped by the kernel: the sensor was too slow, or the buffer too small. The rest"
             " are the interface's own counters: no room in a processor's backlog, in the receive ring, in the NIC's"
             " buffer; damaged by the cable; and what the NIC's driver counts, perhaps the same packets again.", "short",
-            *lines(dropped_kernel="kernel", nic_rx_dropped="backlog", nic_rx_missed="ring", nic_rx_fifo="NIC's buffer",
+            *lines(dropped_kernel="kernel", nic_backlog="backlog", nic_rx_missed="ring", nic_rx_fifo="NIC's buffer",
                    nic_rx_errors="damaged", nic_driver_losses="driver")))
         .with_panel(series(
             "Load of the link", "The busiest second of a window, and what the link carries. Near it, the switch drops what"

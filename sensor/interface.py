@@ -53,7 +53,7 @@ class LiveSource:
         self._wake = wake
         self._fanout = fanout
         self._batches = Batches()
-        self._kernel_drops = Drops()
+        self._passed = self._dropped = 0
         self._poller = select.poll()
         self._handle: Any = None
         self._delivered = 0
@@ -93,11 +93,13 @@ class LiveSource:
         return self._batches.feed(table)
 
     def drops(self) -> Drops:
-        """What libpcap says of the kernel's buffer."""
+        """What libpcap says of the kernel's buffer, in numbers of 32 bits."""
         with contextlib.suppress(pcapy.PcapError):  # the interface is gone: what was known last stands
             passed, dropped, _ = self._handle.stats()  # `passed` holds the dropped: packet(7), PACKET_STATISTICS
-            self._kernel_drops = Drops(dropped, max(0, passed - dropped - self._delivered))
-        return self._kernel_drops
+            self._passed += (passed - self._passed) & 0xFFFFFFFF
+            self._dropped += (dropped - self._dropped) & 0xFFFFFFFF
+        unread = max(0, self._passed - self._dropped - self._delivered)
+        return Drops(self._dropped, unread + self._batches.left)
 
     def close(self) -> None:
         """Close the handle."""

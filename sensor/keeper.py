@@ -153,8 +153,9 @@ def main(descriptor: int) -> None:
         nic = stack.enter_context(CaptureNic(task.interface)) if task.settings.nic_setup else None
         family = _Family(task)
         stack.callback(family.end_all)
-        requests.send(b"{}")
-        _serve(requests, family, nic)
+        with suppress(OSError):  # the supervisor is gone
+            requests.send(b"{}")
+            _serve(requests, family, nic)
 
 
 def _serve(requests: socket.socket, family: _Family, nic: CaptureNic | None) -> None:

@@ -7,8 +7,10 @@ what comes up the pipe is unpickled into these classes and numpy's arrays alone.
 from __future__ import annotations
 
 import io
+import operator
 import pickle
 from dataclasses import dataclass
+from multiprocessing import BufferTooShort
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -44,8 +46,18 @@ _NUMPY = {"ndarray", "dtype", "_reconstruct", "_frombuffer", "scalar"}
 
 
 def send(connection: Connection, message: Told) -> None:
-    """OSError when nobody reads any more."""
-    connection.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+    """OSError when nobody reads any more.
+
+    Arrays go as they lie in memory (PEP 574): to copy a million records would hold up the capture's thread as well.
+    """
+    arrays: list[pickle.PickleBuffer] = []
+    frame = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
+    raw = [array.raw() for array in arrays]
+    connection.send_bytes(pickle.dumps([len(array) for array in raw]))
+    connection.send_bytes(frame)
+    for array in raw:
+        if len(array):
+            connection.send_bytes(array)
 
 
 class Garbled(Exception):
@@ -54,14 +66,30 @@ class Garbled(Exception):
 
 def receive(connection: Connection) -> Told:
     """The next message; EOFError or OSError when there will be none, Garbled for what no worker sends."""
-    octets = connection.recv_bytes()
-    try:
-        told = _Unpickler(io.BytesIO(octets)).load()
-    except Exception as error:  # octets that somebody has chosen can make it raise anything
-        raise Garbled(str(error)) from None
+    sizes = _loaded(connection.recv_bytes())
+    frame = connection.recv_bytes()
+    arrays = [_array(connection, size) for size in sizes] if isinstance(sizes, list) else []
+    told = _loaded(frame, arrays)
     if told is not None and not isinstance(told, (Snapshot, Finished, Done, Ready, Failed)):
         raise Garbled(f"a {type(told).__name__} is no message")
     return told
+
+
+def _array(connection: Connection, size: object) -> bytearray:
+    try:
+        array: bytearray = bytearray(operator.index(size))  # type: ignore[arg-type]
+        if array:
+            connection.recv_bytes_into(array)
+    except (TypeError, ValueError, OverflowError, MemoryError, BufferTooShort) as error:
+        raise Garbled(f"no array has {size} octets: {error}") from None
+    return array
+
+
+def _loaded(octets: bytes, arrays: list[bytearray] | None = None) -> Any:
+    try:
+        return _Unpickler(io.BytesIO(octets), buffers=arrays).load()
+    except Exception as error:  # octets that somebody has chosen can make it raise anything
+        raise Garbled(str(error)) from None
 
 
 class _Unpickler(pickle.Unpickler):

@@ -196,7 +196,7 @@ SENSOR: tuple[Metric, ...] = (
     Metric("dropped_kernel", "packets", "Dropped for want of room in the kernel's buffer (libpcap ps_drop).",
            needs="samples"),
     Metric("dropped_nic", "packets", "Received by the interface and lost before the capture socket: the sum of "
-           "nic_rx_dropped, nic_rx_missed and nic_rx_fifo.", needs="samples"),
+           "nic_backlog, nic_rx_missed and nic_rx_fifo.", needs="samples"),
     Metric("fate_flow", "packets", "Counted in a flow."),
     Metric("fate_overflow", "packets", "Counted in the overflow entry: the table was full of busy flows."),
     Metric("fate_mirror_duplicate", "packets", "Copies of a packet counted before."),
@@ -257,8 +257,11 @@ SENSOR: tuple[Metric, ...] = (
            needs="samples"),
     Metric("windows_lost", "windows", "Windows of a worker that the supervisor was too busy to take; their packets are "
            "in the totals at the end alone."),
-    Metric("nic_rx_dropped", "packets", "Netlink's rx_dropped: thrown away by the kernel or the driver, as for want of "
-           "room in a processor's backlog; null for files, like what follows.", needs="samples"),
+    Metric("flow_records_lost", "flows", "Finished flows that the supervisor was too busy to take: not in --flows."),
+    Metric("nic_backlog", "packets", "No room in a processor's backlog: of these, which the kernel counts for all "
+           "interfaces together, at most nic_rx_dropped; null for files, like what follows.", needs="samples"),
+    Metric("nic_rx_dropped", "packets", "Netlink's rx_dropped: the same, losses of the driver, and frames that were "
+           "captured but that no protocol of this host takes; so it is in no sum.", needs="samples"),
     Metric("nic_rx_missed", "packets", "Netlink's rx_missed_errors: no room in the receive ring.", needs="samples"),
     Metric("nic_rx_fifo", "packets", "Netlink's rx_fifo_errors: overflow in the NIC's own buffer.", needs="samples"),
     Metric("nic_rx_errors", "packets", "Netlink's rx_errors: came in damaged; not in dropped_nic.", needs="samples"),
@@ -274,7 +277,8 @@ SENSOR: tuple[Metric, ...] = (
 
 HEALTH_COUNTS = (
     "spool_lost_windows", "delivery_failures", "rejected_points", "output_lost_windows", "worker_deaths",
-    "interface_losses", "nic_rx_dropped", "nic_rx_missed", "nic_rx_fifo", "nic_rx_errors", "nic_driver_losses",
+    "interface_losses", "nic_backlog", "nic_rx_dropped", "nic_rx_missed", "nic_rx_fifo",
+    "nic_rx_errors", "nic_driver_losses",
 )  # fmt: skip
 """Of the outputs' own figures, those that count up; a point has what was added since the point before it."""
 

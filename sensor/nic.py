@@ -11,12 +11,9 @@ from typing import Any, NamedTuple
 from pyroute2 import IPRoute, NetlinkError
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 
-LOSSES = ("rx_dropped", "rx_missed_errors", "rx_fifo_errors")
-"""Of netlink's counters (``struct rtnl_link_stats64``), those of whole frames that came in and were thrown away: by the
-kernel before any socket, for want of room in the ring, in the NIC's own buffer. They exclude one another."""
-
-DAMAGED = "rx_errors"
-"""Frames that came in damaged (CRC, length): lost to a capture as well, but by the cable."""
+COUNTERS = ("rx_dropped", "rx_missed_errors", "rx_fifo_errors", "rx_errors")
+"""Netlink's counters (``struct rtnl_link_stats64``) of frames that came in and got no further: no handler, or no room
+in a processor's backlog or for the driver; no room in the ring; in the NIC's own buffer; damaged by the cable."""
 
 _LOSS = re.compile(r"drop|discard|miss|no_?buf|no_?desc|out_of_buf|overrun|overflow|alloc_fail", re.IGNORECASE)
 _SENT = re.compile(r"(^|[_-])tx", re.IGNORECASE)
@@ -73,9 +70,16 @@ def _counters(link: Any) -> dict[str, int]:
     return {str(name): int(value) for name, value in dict(told).items() if isinstance(value, int)}
 
 
-def lost(link: Link) -> int:
-    """Frames that the interface received and lost before the capture socket, since it is there."""
-    return sum(link.counters.get(name, 0) for name in LOSSES)
+def backlog_drops() -> int | None:
+    """Frames of any interface for which a processor had no room in its backlog; None where the kernel does not tell.
+
+    Second column of each processor's line (``struct softnet_data``, dropped).
+    """
+    try:
+        lines = Path("/proc/net/softnet_stat").read_text().splitlines()
+        return sum(int(line.split()[1], 16) for line in lines)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def driver_losses(interface: str) -> dict[str, int]:

@@ -1,8 +1,11 @@
 """The capture NIC watched while it captures: what it loses, how full its link is, and whether its MTU changes.
 
 It reads what any user may read, so the supervisor does it. Of the interface's counters each keeps its own name; what is
-added up is only what excludes one another. A mirror port whose link is full drops in the switch, where nobody counts it
-for us: so it is said when the link is nearly full.
+added up is only what excludes one another. Netlink's ``rx_dropped`` is not in that: it has frames as well that no
+protocol of this host takes, QinQ for example, though they were captured. Of what it counts, lost is what a processor's
+backlog had no room for, which the kernel counts for all interfaces together: so it is at most the lesser of the two.
+
+A mirror port whose link is full drops in the switch, where nobody counts it for us: so it is said before it is full.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ BUSY = 0.9
 FRAME_OVERHEAD = 24
 """Octets that each Ethernet frame takes on the wire and no counter holds: preamble 8, FCS 4, gap 12 (IEEE 802.3)."""
 
-NAMES = {name: "nic_" + name.removesuffix("_errors") for name in nic.LOSSES} | {nic.DAMAGED: "nic_rx_errors"}
+NAMES = dict(zip(nic.COUNTERS, ("nic_rx_dropped", "nic_rx_missed", "nic_rx_fifo", "nic_rx_errors"), strict=True))
 """Netlink's counters as fields of measurement ``sensor``."""
 
 _DRIVER = "driver"
@@ -49,6 +52,7 @@ class NicWatch:
         self._clock = clock
         self._totals: Counter[str] = Counter()
         self._link = nic.link_of(interface)
+        self._backlog_before = nic.backlog_drops()
         self._driver = nic.driver_losses(interface)
         """What was lost before the capture is in these, and so not its loss."""
         self._mtus: list[tuple[int, int]] = []
@@ -60,7 +64,9 @@ class NicWatch:
     def dropped(self) -> int | None:
         """Frames that were received and lost before the capture socket, so far; None when nobody tells."""
         self._take(nic.link_of(self._interface))
-        return sum(self._totals[name] for name in nic.LOSSES) if self._link else None
+        if not self._link:
+            return None
+        return self._totals["rx_missed_errors"] + self._totals["rx_fifo_errors"] + (self._backlog() or 0)
 
     def sample(self) -> None:
         """Ask the interface, if it is time to."""
@@ -79,6 +85,8 @@ class NicWatch:
         told: dict[str, int | float] = {}
         if self._link:
             told |= {name: self._totals[counter] for counter, name in NAMES.items()}
+            if (backlog := self._backlog()) is not None:
+                told["nic_backlog"] = backlog
         if self._driver:
             told["nic_driver_losses"] = self._totals[_DRIVER]
         if speed := self._speed():
@@ -107,6 +115,12 @@ class NicWatch:
             )
             counts = {"peak_bps": round(self._peak_bps)}
             yield Finding("mirror_oversubscribed", "warning", "", self._interface, "", detail, counts)
+
+    def _backlog(self) -> int | None:
+        now = nic.backlog_drops()
+        if now is None or self._backlog_before is None:
+            return None
+        return min(self._totals["rx_dropped"], now - self._backlog_before)
 
     def _speed(self) -> int | None:
         return self._given_speed or nic.speed_of(self._interface)

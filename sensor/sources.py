@@ -33,7 +33,7 @@ class Progress(Enum):
 class Drops(NamedTuple):
     """Packets that did not reach the table; None where the source cannot know.
 
-    ``unread`` ones are still in the kernel's buffer: at the end of a run, they are lost too.
+    ``unread`` ones are still in the kernel's buffer, or fetched but not fed: at the end of a run, they are lost too.
     """
 
     kernel: int | None = None

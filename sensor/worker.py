@@ -42,7 +42,7 @@ class Worker:
     """Runs a source into a table until the source ends or ``stop`` says so.
 
     ``clock`` is the wall clock that closes windows while the wire is silent; None for a file, whose packets alone
-    make the time.
+    make the time. ``over`` is called when nothing is polled any more, before the last messages.
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Worker:
         emit: Callable[[Message], None],
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], int] | None = None,
+        over: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._table = table
         self._emit = emit
         self._stop = stop
         self._clock = clock
+        self._over = over
         self._reported = Counters()
         self._revisions = Revisions()
 
@@ -95,6 +97,7 @@ class Worker:
         self._hand_on_finished()
 
     def _finish(self) -> None:
+        self._over()
         while self._table.finish():
             self._hand_on_finished()
         self._hand_on_finished()

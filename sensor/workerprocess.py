@@ -22,7 +22,7 @@ from sensor.messages import Failed, Ready, Told
 from sensor.privileges import give_up
 from sensor.runner import make_table
 from sensor.window import Snapshot
-from sensor.worker import Message, Worker, deadline
+from sensor.worker import Finished, Message, Worker, deadline
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,11 @@ def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, 
             with contextlib.suppress(OSError):
                 messages.send(up, Failed(error))
             return
-        sender = _Sender(up)
+        sender = Sender(up)
         sender.emit(Ready())
         over = deadline(settings.duration and settings.duration / 1e9)
         try:
-            Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns).run()
+            Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns, sender.wait).run()
             sender.finish(None)
         except SensorError as error:
             sender.finish(Failed(error))
@@ -80,33 +80,49 @@ def _source(settings: Settings, interface: str, duty: Duty, control: Connection)
     )
 
 
-class _Sender:
-    """Sends messages up the pipe in a thread, so that a busy supervisor never holds up the capture loop."""
+class Sender:
+    """Sends messages up the pipe in a thread, so that a busy supervisor never holds up the capture loop.
+
+    While it captures, what has no room in the queue is dropped, said and counted in the next window that has; once it
+    is over (``wait``), everything waits its turn.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: queue.Queue[Told] = queue.Queue(WAITING_MESSAGES)
-        self._lost = 0
+        self._lost = {"windows_lost": 0, "flow_records_lost": 0}
+        self._waits = False
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._thread.start()
 
     def emit(self, message: Message | Ready) -> None:
-        """Queue a message. Where there is no room, a window is dropped, said and counted; other messages wait."""
-        if not isinstance(message, Snapshot):
-            self._queue.put(message)
-        elif self._queue.full():
-            self._lost += 1
-            log.warning("the window at %d ns is lost: the supervisor is busy", message.start_ns)
+        """Queue a message."""
+        has_room = self._waits or not self._queue.full()
+        if isinstance(message, Snapshot):
+            self._window(message, has_room)
+        elif isinstance(message, Finished) and not has_room:
+            self._lost["flow_records_lost"] += len(message.records)
+            log.warning("%d flow records are lost: the supervisor is busy", len(message.records))
         else:
-            counters = message.counters
-            notes = {**counters.notes, "windows_lost": self._lost}
-            self._lost = 0
-            self._queue.put(replace(message, counters=replace(counters, notes=notes)))
+            self._queue.put(message)
+
+    def wait(self) -> None:
+        """From now on nothing is captured that could be held up."""
+        self._waits = True
 
     def finish(self, last: Failed | None) -> None:
         """Send the last message and wait until all are sent."""
         self._queue.put(last)
         self._thread.join()
+
+    def _window(self, window: Snapshot, has_room: bool) -> None:
+        if not has_room:
+            self._lost["windows_lost"] += 1
+            log.warning("the window at %d ns is lost: the supervisor is busy", window.start_ns)
+            return
+        notes = {**window.counters.notes, **self._lost}
+        self._lost = dict.fromkeys(self._lost, 0)
+        self._queue.put(replace(window, counters=replace(window.counters, notes=notes)))
 
     def _run(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.blaster import Sent, Wire, conversations, sent
-from tests.live import Ended, Sensor
+from tests.live import Ended, Sensor, workers_of
 from tests.needs import missing, need_tool
 
 FLOWS = 1000
@@ -49,8 +50,7 @@ def sensor(wire: Wire, tmp_path: Path) -> Sensor:
 
 def worker_of(process: subprocess.Popen[str]) -> int:
     """The capture process."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (worker,) = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    (worker,) = workers_of(process.pid)
     return worker
 
 
@@ -110,6 +110,19 @@ def test_full_backlog_is_counted_exactly(wire: Wire, sensor: Sensor) -> None:
     ended = finished(sensor, process)
     assert ended.dropped_nic > 0
     assert_exact(ended, made)
+
+
+def test_captured_frames_are_not_lost(wire: Wire, sensor: Sensor) -> None:
+    """QinQ, and what else the host's own stack has no use for, is in the interface's rx_dropped: it was not lost."""
+    tags = "88a80064 81000005"
+    frame = bytes.fromhex(f"020000000002 020000000001 {tags} 0800 4500002800000000401100000a0000010a000002")
+    process = sensor.capture("--to", "none")
+    with wire.sender.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+        out.bind(("out0", 0))
+        for _ in range(100):
+            out.send(frame + bytes(40))
+    ended = finished(sensor, process)
+    assert (ended.received, ended.dropped_nic) == (100, 0)
 
 
 def test_conversations_have_the_metrics_that_they_were_sent_with(wire: Wire, sensor: Sensor) -> None:

@@ -30,9 +30,11 @@ class Scripted:
         self.link: Link | None = Link(4, 1500, {})
         self.driver: dict[str, int] = {}
         self.speed: int | None = GIGABIT
+        self.backlog: int | None = 500_000
         monkeypatch.setattr(nic, "link_of", lambda _: self.link)
         monkeypatch.setattr(nic, "driver_losses", lambda _: dict(self.driver))
         monkeypatch.setattr(nic, "speed_of", lambda _: self.speed)
+        monkeypatch.setattr(nic, "backlog_drops", lambda: self.backlog)
 
     def counts(self, number: int = 4, mtu: int = 1500, **counters: int) -> None:
         """What netlink says from now on."""
@@ -60,27 +62,40 @@ def test_each_counter_keeps_its_name_and_what_was_lost_before_is_not_ours(interf
     interface.counts(rx_dropped=1000, rx_missed_errors=1000, rx_fifo_errors=1000, rx_errors=1000)
     interface.driver = {"rx_no_buffer_count": 1000}
     watch = interface.watch()
-    interface.counts(rx_dropped=1001, rx_missed_errors=1020, rx_fifo_errors=1300, rx_errors=5000)
+    interface.counts(rx_dropped=1009, rx_missed_errors=1020, rx_fifo_errors=1300, rx_errors=5000)
+    interface.backlog = 500_001
     interface.driver = {"rx_no_buffer_count": 1007}
     assert watch.dropped == 321
     looked(watch)
     figures = watch.figures()
     assert {name: figures[name] for name in figures if name.startswith("nic_")} == {
-        "nic_rx_dropped": 1, "nic_rx_missed": 20, "nic_rx_fifo": 300, "nic_rx_errors": 4000, "nic_driver_losses": 7,
+        "nic_rx_dropped": 9, "nic_backlog": 1, "nic_rx_missed": 20, "nic_rx_fifo": 300, "nic_rx_errors": 4000,
+        "nic_driver_losses": 7,
     }  # fmt: skip
+
+
+def test_a_backlog_is_of_all_interfaces(interface: Scripted) -> None:
+    """What other interfaces lost there is not this one's; a kernel that does not tell leaves it out of the sum."""
+    watch = interface.watch()
+    interface.counts(rx_dropped=3)
+    interface.backlog = 500_100
+    assert (watch.dropped, watch.figures()["nic_backlog"]) == (3, 3)
+    interface.backlog = None
+    assert watch.dropped == 0
+    assert "nic_backlog" not in watch.figures()
 
 
 def test_a_new_interface_of_the_name_counts_from_zero(interface: Scripted) -> None:
     """What the one before had lost stays counted; while there is none, what was told last stands."""
-    interface.counts(rx_dropped=10)
+    interface.counts(rx_missed_errors=10)
     watch = interface.watch()
-    interface.counts(rx_dropped=15)
+    interface.counts(rx_missed_errors=15)
     assert watch.dropped == 5
     interface.link = None
     assert watch.dropped == 5
-    interface.counts(number=9, rx_dropped=2)
+    interface.counts(number=9, rx_missed_errors=2)
     assert watch.dropped == 7
-    interface.counts(number=9, rx_dropped=1)  # a driver that was reset
+    interface.counts(number=9, rx_missed_errors=1)  # a driver that was reset
     assert watch.dropped == 7
 
 

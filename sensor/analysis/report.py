@@ -141,6 +141,7 @@ def sensor_table(snapshot: Snapshot, sensor: str, interface: str, own: Mapping[s
         **_trust(snapshot.records),
         **{f"fate_{name}": count for name, count in counters.fates.items()},
         "windows_lost": 0,
+        "flow_records_lost": 0,
         **counters.notes,
         **own,
     }

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sensor.config import Settings
 from sensor.errors import SensorError
 from sensor.native import FlowTable, TableOptions
-from sensor.nic import driver_losses, interfaces, link_of, lost, speed_of
+from sensor.nic import COUNTERS, driver_losses, interfaces, link_of, speed_of
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/capability.h
 KERNEL_WANTED = (4, 20)
@@ -107,8 +107,9 @@ def _interface(name: str) -> Iterator[Checked]:
         yield Checked("offloads", "ok", "none that merge packets")
     link = link_of(name)
     if link is not None:
-        of_driver = "".join(f"; {counter} {count:,}" for counter, count in driver_losses(name).items() if count)
-        yield Checked("drops", "ok", f"{lost(link):,} packets since the interface is there, by netlink{of_driver}")
+        counted = {counter: link.counters.get(counter, 0) for counter in COUNTERS} | driver_losses(name)
+        told = ", ".join(f"{counter} {count:,}" for counter, count in counted.items() if count)
+        yield Checked("drops", "ok", f"since the interface is there: {told or 'none'}")
 
 
 def _merging(name: str) -> list[str]:
