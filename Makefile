@@ -17,7 +17,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test ctest proof asan lint bench causes golden dashboards docs venv clean
+.PHONY: help demo test ctest proof soak asan lint bench causes golden dashboards docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 
 proof: $(VENV)/installed ## the long tests: known traffic, a minute at full rate, ten ordinary minutes without an event
 	@$(BIN)/pytest -q -m proof
+
+soak: $(VENV)/installed ## as root: a quarter of an hour at half the best rate; memory stays flat, packets add up
+	@$(BIN)/python -m tests.soak
 
 asan: $(C_TESTS:tests/c/%.c=build/asan/%) build/asan/replay ## C tests and all captures under AddressSanitizer and UBSan
 	@for test in $(filter-out %/replay,$^); do $$test || exit 1; done
