@@ -70,7 +70,8 @@ class Run:
     def __init__(self, seconds: float, stop: Stop, cleanup: ExitStack) -> None:
         self._seconds, self._stop, self._cleanup = seconds, stop, cleanup
         self._vms = machines(seconds / 2)
-        self._talking: list[subprocess.Popen[str]] = []
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._talking: dict[str, subprocess.Popen[str]] = {}
         self.place = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="vmsensor-lab-")))
         self.store = self.place / "store"
 
@@ -81,7 +82,7 @@ class Run:
         sensor = Sensor(lab, self.place)
         process = self._capture(sensor, influx)
         self._talk(lab)
-        self._look(lab, process)
+        self._look(lab)
         self._check()
         self._silence()
         ended = sensor.ended(process, signal.SIGINT)
@@ -100,7 +101,7 @@ class Run:
         say(f"Building a cloud: {len(TENANTS)} tenants on the same addresses, {len(self._vms)} VMs, a mirror ...")
         lab = self._cleanup.enter_context(lab_of(self._vms))
         self._check()
-        lay_cables(lab, self._vms, self._check)
+        self._running.update(lay_cables(lab, self._vms, self._check))
         write_inventory(self._vms, lab, self.place / "vms.csv")
         self._cleanup.enter_context(lab.mirror())
         self._check()
@@ -121,6 +122,7 @@ class Run:
         options = Influx.options(DATABASE, WINDOW) if influx else ["--window", WINDOW, "--to", "store"]
         process = sensor.start(*options, "--inventory", str(self.place / "vms.csv"), "--sensor-name", "lab")
         sensor.lab.await_capture(process)
+        self._running["the sensor"] = process
         self._check()
         return process
 
@@ -128,36 +130,38 @@ class Run:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         for vm in self._vms:
             command = [sys.executable, "-m", "tests.cloud.traffic", *vm.runs]
-            self._talking.append(lab.vm(vm.name).popen(command, **quiet))
+            self._talking[f"what runs in {vm.name}"] = lab.vm(vm.name).popen(command, **quiet)
         say(f"The sensor measures for {self._seconds:g} s, windows of {WINDOW}. Half-way shop-1 scans ports of dns-1.")
 
     def _silence(self) -> None:
         """End the traffic before the sensor, so that nothing is left unread."""
-        for process in self._talking:
+        for process in self._talking.values():
             process.kill()
         time.sleep(0.5)
 
     # ---- while it runs
 
-    def _look(self, lab: Lab, process: subprocess.Popen[str]) -> None:
+    def _look(self, lab: Lab) -> None:
         deadline = time.monotonic() + self._seconds
         if sys.stdin.isatty() and sys.stdout.isatty():
-            self._view(process, deadline)
+            self._view(deadline)
         else:
-            self._tell(lab, process, deadline)
+            self._tell(lab, deadline)
 
-    def _goes_on(self, process: subprocess.Popen[str], deadline: float) -> bool:
-        if process.poll() is not None:
-            raise CannotError(f"the sensor has ended: {process.communicate()[1].strip()}")
+    def _goes_on(self, deadline: float) -> bool:
+        for name, process in {**self._running, **self._talking}.items():
+            if process.poll() is not None:
+                said = (process.communicate()[1] or "").strip().splitlines()
+                raise CannotError(f"{name} has ended with status {process.returncode}: {said[-1] if said else '-'}")
         return not self._stop() and time.monotonic() < deadline
 
-    def _view(self, process: subprocess.Popen[str], deadline: float) -> None:
+    def _view(self, deadline: float) -> None:
         """The live view, until the time is over or until ``q``."""
         say("q ends it now, with the summary; Ctrl-C without.")
         time.sleep(1)
         with subprocess.Popen([*VMSENSOR, "top", str(self.store)], stderr=subprocess.PIPE, text=True) as view:
             try:
-                while view.poll() is None and self._goes_on(process, deadline):
+                while view.poll() is None and self._goes_on(deadline):
                     time.sleep(0.1)
             finally:
                 if view.poll() is None:
@@ -167,10 +171,10 @@ class Run:
         if view.returncode not in (0, INTERRUPTED):
             raise CannotError(f"vmsensor top has ended with status {view.returncode}: {errors.strip()}")
 
-    def _tell(self, lab: Lab, process: subprocess.Popen[str], deadline: float) -> None:
+    def _tell(self, lab: Lab, deadline: float) -> None:
         """A line now and then."""
         told = time.monotonic()
-        while self._goes_on(process, deadline):
+        while self._goes_on(deadline):
             time.sleep(0.1)
             if time.monotonic() - told >= TELL_SECONDS:
                 told = time.monotonic()
@@ -192,7 +196,7 @@ def summarise(place: Path, totals: str) -> None:
     subprocess.run([*VMSENSOR, "show", str(place)], check=False)
     vmsensor = ".venv/bin/vmsensor"
     say(f"{totals}\n\nThe results are kept in {place}; look further:")
-    for line in ("top {} --once --sort loss", "matrix {} --by tenant", "dependencies {}", "explain web-1 {}"):
+    for line in ("matrix {} --metric loss", "dependencies {}", "explain web-1 {}"):
         say(f"  {vmsensor} {line.format(place)}")
     say("InfluxDB and Grafana of your own:")
     say(f"  {vmsensor} push {place} --influx-url http://127.0.0.1:8086\n  {vmsensor} grafana export grafana")

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 from tests.lab import Lab
 from tests.relay import Cable, connect, start
@@ -55,13 +56,13 @@ def lab_of(vms: list[Machine]) -> Lab:
     return Lab([vm.name for vm in vms], {vm.name: vm.host for vm in vms})
 
 
-def lay_cables(lab: Lab, vms: list[Machine], check: Callable[[], None]) -> None:
-    """Replace every VM's cable; ``check`` is called now and then, and raises when it is time to stop."""
-    for number, vm in enumerate(vms):
-        start(lab, lab.vm(vm.name), vm.cable, number)
+def lay_cables(lab: Lab, vms: list[Machine], check: Callable[[], None]) -> dict[str, Popen[str]]:
+    """Replace every VM's cable; ``check`` is called now and then, and raises when it is time to stop. The relays."""
+    relays = {f"the cable of {vm.name}": start(lab, lab.vm(vm.name), vm.cable, n) for n, vm in enumerate(vms)}
     for vm in vms:
         check()
         connect(lab, lab.vm(vm.name))
+    return relays
 
 
 def write_inventory(vms: list[Machine], lab: Lab, path: Path) -> None:
