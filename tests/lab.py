@@ -42,9 +42,12 @@ _serial = itertools.count()
 def command(argv: Sequence[str], timeout: float = 10, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and keep what it printed. Ctrl-C does not reach it: cleaning up is not cut short."""
     path = [need_tool(argv[0]), *argv[1:]]
-    return subprocess.run(
-        path, input=stdin, capture_output=True, text=True, timeout=timeout, check=False, start_new_session=True
-    )
+    while True:
+        done = subprocess.run(
+            path, input=stdin, capture_output=True, text=True, timeout=timeout, check=False, start_new_session=True
+        )
+        if done.returncode != -signal.SIGINT:  # which came before the program had begun, and a session of its own
+            return done
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) -> None:
@@ -123,11 +126,13 @@ class Namespace:
 
     def remove(self) -> None:
         """End what runs in the namespace and delete it; never fails, so that the rest of the lab goes too."""
+        for process in self._started:
+            process.kill()  # it may have left the namespace, or not have entered it yet
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for process in self._started:
-            with suppress(ValueError):  # its pipes are closed already
+            with suppress(ValueError, subprocess.TimeoutExpired):  # its pipes are closed, or others hold them
                 process.communicate(timeout=10)
         command(["ip", "netns", "del", self.name])
 

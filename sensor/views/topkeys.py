@@ -130,7 +130,7 @@ def _one_by_one(fd: int) -> None:
 
 
 def _nudge(fd: int) -> None:
-    with contextlib.suppress(BlockingIOError):
+    with contextlib.suppress(OSError):  # full, or closed a moment ago
         os.write(fd, b"!")
 
 

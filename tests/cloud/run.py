@@ -89,8 +89,8 @@ class Run:
         if ended.status != 0:
             raise CannotError(f"the sensor ended with status {ended.status}: {ended.errors.strip()}")
         if influx is not None:
-            (row,) = influx.query(DATABASE, "SELECT COUNT(packets) FROM vm_traffic")
-            say(f"InfluxDB has {row['count']:,} points of VM pairs.")
+            rows = influx.query(DATABASE, "SELECT COUNT(packets) FROM vm_traffic")
+            say(f"InfluxDB has {rows[0]['count'] if rows else 0:,} points of VM pairs.")
         return ended.errors.strip().splitlines()[-1]
 
     def _check(self) -> None:
@@ -207,7 +207,12 @@ def run(seconds: float, place: Path, stop: Stop) -> None:
     with ExitStack() as cleanup:
         cleanup.callback(say, "The cloud is removed: namespaces, processes, temporary files.")
         one = Run(seconds, stop, cleanup)
-        totals = one.measure()
+        try:
+            totals = one.measure()
+        except (CannotError, RuntimeError, TimeoutError):
+            if stop():  # the signal may have ended what had just been started
+                raise StoppedError from None
+            raise
         keep(one.store, place)
     summarise(place, totals)
 
