@@ -1,4 +1,5 @@
-# `make help` lists the targets. Everything is made inside of .venv/, build/ and demo-data/; nothing needs root.
+# `make help` lists the targets. Everything is made inside of .venv/, build/, demo-data/ and lab-data/; only `make lab`
+# needs root.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo test ctest proof soak asan lint bench causes golden dashboards docs venv clean
+.PHONY: help demo lab test ctest proof soak asan lint bench causes golden dashboards docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,11 @@ demo: $(VENV)/installed ## set up, measure a bundled capture and print the summa
 	@echo "  $(BIN)/vmsensor influx setup --influx-url http://127.0.0.1:8086 --retention 3650d"
 	@echo "  $(BIN)/vmsensor push demo-data --influx-url http://127.0.0.1:8086"
 	@echo "  $(BIN)/vmsensor grafana export grafana && docker run -d --network host -v \"\$$PWD/grafana:/etc/grafana/provisioning\" grafana/grafana"
+
+lab: export LAB_SECONDS ?= 60
+lab: export LAB_DATA ?= lab-data
+lab: $(VENV)/installed ## as root: a small cloud on this machine, measured live for a minute (LAB_SECONDS), then removed
+	@$(BIN)/python -m tests.cloud
 
 test: ctest $(VENV)/installed ## set up and run all tests, C tests included
 	@$(BIN)/pytest -q
@@ -80,7 +86,7 @@ docs: $(VENV)/installed ## rewrite the generated parts of README.md and docs/
 venv: $(VENV)/installed ## only set up .venv
 
 clean: ## remove everything that these targets made
-	@rm -rf $(VENV) build demo-data grafana *.egg-info sensor/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build demo-data lab-data grafana *.egg-info sensor/_native.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find sensor native tests pcaps docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ---------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def exit_statuses() -> str:
     ends = [
         ("0", "done"),
         *failures,
-        (str(INTERRUPTED), "interrupted by Ctrl-C, `read` also by SIGTERM; `capture` ends so with 0"),
+        (str(INTERRUPTED), "interrupted by Ctrl-C, `read` and `top` also by SIGTERM; `capture` ends so with 0"),
     ]
     return table(["status", "meaning"], ends)
 

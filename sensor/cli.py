@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 VNI = click.IntRange(1, 2**24 - 1)
 GUIDE_KINDS = ("nexus", "dvs", "ovs", "linux", "aws", "azure", "gcp", "proxmox", "kvm")
 """Those of ``mirrorguide.GUIDES``, which a test holds equal."""
+TOP_SORTS = ("throughput", "packets", "rtt", "loss", "response")
+"""Those of ``top.SORTS``, likewise."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -112,6 +114,27 @@ def show_command(directory: Path, top: int) -> None:
 
     with quiet_when_nobody_reads():
         show(directory, top)
+
+
+@vmsensor.command("top")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--sort",
+    type=click.Choice(TOP_SORTS),
+    default=TOP_SORTS[0],
+    show_default=True,
+    help="What to order by, the largest first.",
+)
+@click.option("--tenant", metavar="NAME", help="Only pairs of which this tenant is at least one side.")
+@click.option("--scope", type=click.Choice(["east-west", "inter-tenant", "north-south", "unknown"]), help="Only these.")
+@click.option("--once", "is_once", is_flag=True, help="Print the newest window and end, as without a terminal.")
+def top_command(directory: Path, sort: str, tenant: str | None, scope: str | None, is_once: bool) -> None:
+    """Watch a running sensor by the store DIR that it writes: the newest window's VM pairs, losses and open events."""
+    from sensor.views.top import Choice
+    from sensor.views.topkeys import top
+
+    with quiet_when_nobody_reads(), _interruptible("interrupted") as stop:
+        top(directory, Choice(sort, tenant, scope), is_once, stop)
 
 
 @vmsensor.command("push")
@@ -532,7 +555,7 @@ class Interrupted(SensorError):
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Stop]:
+def _interruptible(said: str = "interrupted; the packets read so far are counted") -> Iterator[Stop]:
     """A signal ends the command early, as interrupted; what has been read so far is still written."""
     with stop_on_signals() as stop:
         try:
@@ -541,7 +564,7 @@ def _interruptible() -> Iterator[Stop]:
             if not stop():
                 raise
     if stop():
-        raise Interrupted("interrupted; the packets read so far are counted")
+        raise Interrupted(said)
 
 
 def fail(error: SensorError) -> NoReturn:

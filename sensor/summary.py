@@ -210,7 +210,7 @@ class Heading:
 HEADINGS = (
     Heading("from", lambda pair, _: pair.src, numeric=False),
     Heading("to", lambda pair, _: pair.dst, numeric=False),
-    Heading("tenant", lambda pair, _: _tenants(pair), numeric=False),
+    Heading("tenant", lambda pair, _: tenants(pair.src_tenant, pair.dst_tenant), numeric=False),
     Heading("scope", lambda pair, _: pair.scope, numeric=False, essential=False),
     Heading("service", lambda pair, _: pair.service, numeric=False),
     Heading("throughput", lambda pair, seconds: scaled(pair.octets * 8 / seconds, "bit/s") if seconds else "-"),
@@ -218,7 +218,7 @@ HEADINGS = (
     Heading("packets", lambda pair, _: f"{pair.packets:,}", essential=False),
     Heading("RTT min", lambda pair, _: latency(pair.rtt_min_us)),
     Heading("RTT p95", lambda pair, _: latency(pair.worst_p95_us)),
-    Heading("loss", lambda pair, _: _loss(pair)),
+    Heading("loss", lambda pair, _: loss(pair.loss_ratio, pair.confidence)),
 )
 
 
@@ -282,8 +282,9 @@ def _events(summary: Summary) -> RichTable:
     return table
 
 
-def _tenants(pair: Pair) -> str:
-    known = [name for name in (pair.src_tenant, pair.dst_tenant) if name and name != "external"]
+def tenants(src: str, dst: str) -> str:
+    """The tenants of a pair: one name where both are the same or one is outside."""
+    known = [name for name in (src, dst) if name and name != "external"]
     return " > ".join(dict.fromkeys(known)) or "-"
 
 
@@ -304,10 +305,11 @@ def _beneath(summary: Summary, most: int) -> str:
     )
 
 
-def _loss(pair: Pair) -> str:
-    if pair.loss_ratio is None:
+def loss(ratio: float | None, confidence: float) -> str:
+    """A loss ratio for people, with a question mark where it rests on too little; a dash for none."""
+    if ratio is None:
         return "-"
-    return f"{pair.loss_ratio:.2%}" + ("?" if pair.confidence < DOUBTFUL else "")
+    return f"{ratio:.2%}" + ("?" if confidence < DOUBTFUL else "")
 
 
 def latency(us: float | None) -> str:

@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,14 @@ _serial = itertools.count()
 
 
 def command(argv: Sequence[str], timeout: float = 10, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and keep what it printed."""
+    """Run a program to its end and keep what it printed. Ctrl-C does not reach it: cleaning up is not cut short."""
     path = [need_tool(argv[0]), *argv[1:]]
-    return subprocess.run(path, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+    while True:
+        done = subprocess.run(
+            path, input=stdin, capture_output=True, text=True, timeout=timeout, check=False, start_new_session=True
+        )
+        if done.returncode != -signal.SIGINT:  # which came before the program had begun, and a session of its own
+            return done
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) -> None:
@@ -78,8 +83,11 @@ class Namespace:
         return command(self._entering(argv), timeout)
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-        """Start a program in the namespace, its output in pipes; what still runs when the lab ends is killed."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        """Start a program in the namespace, its output in pipes; what still runs when the lab ends is killed.
+
+        Ctrl-C does not reach it: whoever has started it ends it.
+        """
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
         process = subprocess.Popen(self._entering(argv), **(pipes | options))
         self._started.append(process)
         return process
@@ -129,11 +137,13 @@ class Namespace:
 
     def remove(self) -> None:
         """End what runs in the namespace and delete it; never fails, so that the rest of the lab goes too."""
+        for process in self._started:
+            process.kill()  # it may have left the namespace, or not have entered it yet
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for process in self._started:
-            with suppress(ValueError):  # its pipes are closed already
+            with suppress(ValueError, subprocess.TimeoutExpired):  # its pipes are closed, or others hold them
                 process.communicate(timeout=10)
         command(["ip", "netns", "del", self.name])
 
@@ -141,12 +151,13 @@ class Namespace:
 class VM(Namespace):
     """A virtual machine: a namespace with one network card, ``eth0``."""
 
-    def __init__(self, name: str, namespace: str, number: int) -> None:
+    def __init__(self, name: str, namespace: str, number: int, host: int | None = None) -> None:
         super().__init__(namespace)
+        host = number + 1 if host is None else host
         self.vm_name = name
         self.port = f"port{number}"
-        self.ipv4 = f"10.77.0.{number + 1}"
-        self.ipv6 = f"fd77::{number + 1:x}"
+        self.ipv4 = f"10.77.0.{host}"
+        self.ipv6 = f"fd77::{host:x}"
         self.mac = f"02:77:00:00:00:{number + 1:02x}"
 
     def address(self, family: int) -> str:
@@ -173,18 +184,23 @@ class VM(Namespace):
 
 
 class Lab:
-    """The cloud: ``with Lab(["web", "app"]) as lab``. The mirror is off until asked for."""
+    """The cloud: ``with Lab(["web", "app"]) as lab``. The mirror is off until asked for.
+
+    ``hosts`` are the last parts of the VMs' addresses, by name; two may be the same where cables keep them apart.
+    """
 
     span_interface = "span0"
 
-    def __init__(self, vms: Sequence[str]) -> None:
+    def __init__(self, vms: Sequence[str], hosts: Mapping[str, int] | None = None) -> None:
         need_root()
         for tool in ("ip", "tc", "ethtool"):
             need_tool(tool)
         prefix = f"vmsensor-{os.getpid()}-{next(_serial)}"
         self.switch = Namespace(f"{prefix}-switch")
         self.tap = Namespace(f"{prefix}-tap")
-        self._vms = {name: VM(name, f"{prefix}-vm-{name}", number) for number, name in enumerate(vms)}
+        self._vms = {
+            name: VM(name, f"{prefix}-vm-{name}", number, (hosts or {}).get(name)) for number, name in enumerate(vms)
+        }
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Lab:

@@ -1,4 +1,6 @@
-"""A long cable between a VM and its switch: adds delay, jitter and reordering, in user space, from a seed.
+"""A long cable between a VM and its switch: adds delay, jitter, loss and reordering, in user space, from a seed.
+
+It can end in an access port of the switch: what the VM sends gets a VLAN tag, and only frames with it come to the VM.
 
 `python -m tests.relay` runs in the switch's namespace. It makes a TAP device there and one in the VM's namespace and
 carries frames between them until SIGTERM; then it prints what it did, as JSON. A test starts it through `relayed`.
@@ -17,10 +19,11 @@ import select
 import signal
 import statistics
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.lab import NETNS, VM, Lab, command, wait_until
@@ -35,13 +38,19 @@ QUEUE = "20000"
 
 @dataclass(frozen=True)
 class Cable:
-    """What the cable does to frames. `reordered` is a share; such a frame is late by `late_ms` and overtaken."""
+    """What the cable does to frames. `reordered` and `lost` are shares; a reordered frame is late by `late_ms`.
+
+    `vlan` is that of the access port; 0: frames are as the VM knows them.
+    """
 
     delay_ms: float
     jitter_ms: float = 0.0
     reordered_to_vm: float = 0.0
     reordered_to_switch: float = 0.0
     late_ms: float = 0.0
+    lost_to_vm: float = 0.0
+    lost_to_switch: float = 0.0
+    vlan: int = 0
 
 
 @dataclass
@@ -56,16 +65,10 @@ class Done:
 @contextmanager
 def relayed(lab: Lab, vm: VM, cable: Cable, seed: int) -> Iterator[Done]:
     """Replace a VM's cable by a relay; what it did is known once the block has ended."""
-    switch = lab.switch
-    switch.run(["ip", "link", "del", "dev", vm.port])
-    arguments = ["--vm", vm.name, "--port", vm.port, "--seed", str(seed), "--cable", json.dumps(vars(cable))]
-    process = switch.popen([sys.executable, "-m", "tests.relay", *arguments])
+    switch, process = lab.switch, start(lab, vm, cable, seed)
     done = Done()
     try:
-        wait_until(lambda: command(["ip", "-n", vm.name, "link", "show", "dev", "eth0"]).returncode == 0, "the relay")
-        vm.bring_up(switch.name)
-        for end, device in ((switch, vm.port), (vm, "eth0")):
-            end.run(["ip", "link", "set", "dev", device, "txqueuelen", QUEUE])
+        connect(lab, vm)
         yield done
     finally:
         process.send_signal(signal.SIGTERM)
@@ -74,6 +77,21 @@ def relayed(lab: Lab, vm: VM, cable: Cable, seed: int) -> Iterator[Done]:
     assert process.returncode == 0, errors
     for name, value in json.loads(output).items():
         setattr(done, name, tuple(value))
+
+
+def start(lab: Lab, vm: VM, cable: Cable, seed: int) -> subprocess.Popen[str]:
+    """Put a relay in the place of a VM's cable; it ends with the lab."""
+    lab.switch.run(["ip", "link", "del", "dev", vm.port])
+    arguments = ["--vm", vm.name, "--port", vm.port, "--seed", str(seed), "--cable", json.dumps(vars(cable))]
+    return lab.switch.popen([sys.executable, "-m", "tests.relay", *arguments])
+
+
+def connect(lab: Lab, vm: VM) -> None:
+    """Wait for a VM's relay, and bring up both of its ends."""
+    wait_until(lambda: command(["ip", "-n", vm.name, "link", "show", "dev", "eth0"]).returncode == 0, "the relay")
+    vm.bring_up(lab.switch.name)
+    for end, device in ((lab.switch, vm.port), (vm, "eth0")):
+        end.run(["ip", "link", "set", "dev", device, "txqueuelen", QUEUE])
 
 
 class Relay:
@@ -105,8 +123,25 @@ class Relay:
                 frame = os.read(descriptor, FRAME)
             except BlockingIOError:
                 return
+            passed = self._at_the_port(frame, way)
+            if passed is None or self._is_lost(way):
+                continue
+            frame = passed
             self.number += 1
             heapq.heappush(self.waiting, (self._due(now, way), self.number, way, now, frame))
+
+    def _at_the_port(self, frame: bytes, way: int) -> bytes | None:
+        """The frame with the access port's tag, or without it; None where it is not for this port."""
+        if not self.cable.vlan:
+            return frame
+        tag = struct.pack("!HH", 0x8100, self.cable.vlan)
+        if way == TO_SWITCH:
+            return frame[:12] + tag + frame[12:]
+        return frame[:12] + frame[16:] if frame[12:16] == tag else None
+
+    def _is_lost(self, way: int) -> bool:
+        share = (self.cable.lost_to_vm, self.cable.lost_to_switch)[way]
+        return share > 0 and self.chance.random() < share
 
     def _due(self, now: int, way: int) -> int:
         cable = self.cable
@@ -121,7 +156,8 @@ class Relay:
         while self.waiting and self.waiting[0][0] <= time.monotonic_ns():
             _, _, way, arrived, frame = heapq.heappop(self.waiting)
             self.delays[way].append(time.monotonic_ns() - arrived)
-            os.write(self.descriptors[1 - way], frame)
+            with suppress(OSError):  # EIO: that end is not up yet, and a frame to it is lost as on any cable
+                os.write(self.descriptors[1 - way], frame)
 
     def done(self) -> dict[str, list[float]]:
         """What it did."""

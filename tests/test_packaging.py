@@ -25,7 +25,7 @@ from tests.needs import ROOT, missing
 
 SETUPTOOLS = (77, 0)
 NOT_SOURCES = shutil.ignore_patterns(
-    ".*", "build", "dist", "demo-data", "vmsensor-data", "*.egg-info", "*.so", "__pycache__"
+    ".*", "build", "dist", "demo-data", "lab-data", "vmsensor-data", "*.egg-info", "*.so", "__pycache__"
 )
 
 
