@@ -36,10 +36,11 @@ class DamagedInputError(SensorError):
 
 
 class InterfaceError(SensorError):
-    """The interface does not exist, is down, or stopped delivering."""
+    """The interface does not exist, is down, or stopped delivering: at ``since_ns``, if it had delivered before."""
 
     exit_status = 5
     summary = "the interface is unknown or failed"
+    since_ns: int | None = None
 
 
 class PrivilegeError(SensorError):

@@ -19,6 +19,9 @@ from sensor.sources import Batches, Drops, Progress, set_filter
 
 LIVE_BATCH = 4096
 READ_TIMEOUT_MS = 100
+DRAIN_SECONDS = 3 * READ_TIMEOUT_MS / 1000
+"""How long a handle whose interface has gone is still read: the kernel hands over its last block a little later."""
+
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h; the socket module does not have them
 PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP = -5, -8, -9
 
@@ -54,6 +57,8 @@ class LiveSource:
         self._fanout = fanout
         self._batches = Batches()
         self._passed = self._dropped = 0
+        self._failure: InterfaceError | None = None
+        self._drained = 0.0
         self._poller = select.poll()
         self._handle: Any = None
         self._delivered = 0
@@ -81,7 +86,7 @@ class LiveSource:
             return Progress.END
         data, meta = self._next_batch()
         if not meta:
-            self._poller.poll(READ_TIMEOUT_MS)
+            self._wait()
             data, meta = self._next_batch()
         if not meta:
             return Progress.IDLE
@@ -113,7 +118,7 @@ class LiveSource:
             try:
                 let_nothing_in(packet_socket)
                 time.sleep(2 * READ_TIMEOUT_MS / 1000)  # until the kernel has handed over the block it was filling
-                while meta := self._handle.next_batch(LIVE_BATCH)[1]:
+                while meta := self._next_batch()[1]:
                     self._delivered += len(meta) // META.itemsize
                 fanout.join(packet_socket)
                 let_all_in(packet_socket)
@@ -127,8 +132,24 @@ class LiveSource:
         try:
             data, meta = self._handle.next_batch(most)
         except pcapy.PcapError as error:
-            raise InterfaceError(f"{self._interface}: capture stopped: {error}; is the interface still up?") from None
+            self._fail(str(error))
+            return b"", b""
         return data, meta
+
+    def _wait(self) -> None:
+        """Until there is something to read; raise why there will be nothing more, once everything has been read."""
+        if self._failure is None:
+            self._poller.poll(READ_TIMEOUT_MS)
+        elif time.monotonic() < self._drained:
+            time.sleep(READ_TIMEOUT_MS / 1000)  # a poll would return at once, with the error
+        else:
+            raise self._failure
+
+    def _fail(self, why: str) -> None:
+        if self._failure is None:
+            failure = InterfaceError(f"{self._interface}: capture stopped: {why}; is the interface still up?")
+            failure.since_ns = wall_clock_ns()
+            self._failure, self._drained = failure, time.monotonic() + DRAIN_SECONDS
 
 
 def activate(interface: str, snaplen: int, buffer_size: int, promiscuous: bool) -> Any:

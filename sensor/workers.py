@@ -251,7 +251,7 @@ class Workers:
         self._end(seat)
         seat.close_account()
         if self.outage is None:
-            self.outage, self._since_ns = error, wall_clock_ns()
+            self.outage, self._since_ns = error, error.since_ns or wall_clock_ns()
             self._losses += 1
             log.warning("%s; waiting until it is back", error)
             self._notifier.status(f"waiting: {error}")

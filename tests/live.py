@@ -119,9 +119,11 @@ class Ended:
 
     @property
     def totals(self) -> re.Match[str]:
-        """The line of totals: received, the fates behind it, dropped by kernel, dropped by NIC."""
+        """The line of totals: received, the fates behind it, dropped by kernel, dropped by NIC, unread."""
         line = self.errors.strip().splitlines()[-1]
-        match = re.fullmatch(r"received (\d+) = (\d+ .+); dropped by kernel (\d+), by NIC (\d+|-)", line)
+        match = re.fullmatch(
+            r"received (\d+) = (\d+ .+); dropped by kernel (\d+), by NIC (\d+|-)(?:, unread (\d+))?", line
+        )
         assert match is not None, self.errors
         return match
 
@@ -139,6 +141,11 @@ class Ended:
     def dropped_nic(self) -> int:
         """Packets that the interface lost before the socket, it says."""
         return int(self.totals[4])
+
+    @property
+    def unread(self) -> int:
+        """Packets that came to the socket and were not read before the capture ended."""
+        return int(self.totals[5] or 0)
 
     def complaint(self) -> str:
         """The one line of an error."""

@@ -67,7 +67,7 @@ class Soaked:
         """Why it has failed."""
         found = [fault for process in self.processes for fault in process.faults(self.warm)]
         offered, told = sum(one.offered for one in self.made), self.ended
-        accounted = told.received + told.dropped_kernel + told.dropped_nic
+        accounted = told.received + told.dropped_kernel + told.dropped_nic + told.unread
         if told.status or accounted != offered:
             found.append(f"sent {offered:,}, accounted for {accounted:,}, status {told.status}: {told.errors}")
         return found
