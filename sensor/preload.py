@@ -15,7 +15,7 @@ import rich
 
 import sensor
 
-LEFT_OUT = ("sensor.cli", "sensor.grafana", "sensor.views", "sensor.__main__", "rich.__main__")
+LEFT_OUT = ("sensor.cli", "sensor.commands", "sensor.grafana", "sensor.views", "sensor.__main__", "rich.__main__")
 """What no capture runs."""
 
 LAZY = (

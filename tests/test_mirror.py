@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.cli import GUIDE_KINDS, mirror_group
+from sensor.commands.mirror import GUIDE_KINDS, mirror_group
 from sensor.views.mirror import Evidence, verdicts
 from sensor.views.mirrorguide import GUIDES
 from tests.command import INTERFACE, USAGE, complaint, vmsensor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from sensor.cli import TOP_SORTS, top_command
+from sensor.commands.store import TOP_SORTS, top_command
 from sensor.errors import INTERRUPTED
 from sensor.identity.parties import SCOPES
 from sensor.sinks.blocks import START, Block, Position, pack, read_blocks, read_segment, segment_path
