@@ -298,6 +298,27 @@ void vms_set_link_type(vms_table_t *table, uint32_t link_type);
 uint32_t vms_ingest(vms_table_t *table, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns);
 
+/* A classic pcap file, mapped into memory; see pcapfile.c. */
+typedef struct vms_file vms_file_t;
+
+enum vms_file_state {
+    VMS_FILE_MORE,                  /* packets were counted */
+    VMS_FILE_HELD,                  /* as when vms_ingest counts fewer than all: roll, or take finished flows */
+    VMS_FILE_END,                   /* there are no more */
+    VMS_FILE_ODD                    /* the next record is cut, or longer than the file's snap length: read on another way */
+};
+
+/* `fd` stays the caller's. NULL for any other kind of file, and where it cannot be mapped. */
+vms_file_t *vms_file_open(int fd);
+void vms_file_close(vms_file_t *file);
+
+/* Counts some packets. */
+enum vms_file_state vms_file_poll(vms_file_t *file, vms_table_t *table);
+
+/* How many packets were counted, and at which octet of the file it is. */
+uint64_t vms_file_packets(const vms_file_t *file);
+uint64_t vms_file_place(const vms_file_t *file);
+
 /* The open window's bounds; start = end = 0 when none is open. */
 void vms_window(const vms_table_t *table, int64_t *start_ns, int64_t *end_ns);
 

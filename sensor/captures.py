@@ -16,7 +16,7 @@ import numpy as np
 import pcapy
 
 from sensor.errors import DamagedInputError, InputError
-from sensor.native import META, FlowTable
+from sensor.native import META, FileState, FlowTable, MappedFile
 from sensor.sources import Batches, Drops, Progress, set_filter
 
 FILE_BATCH = 8192
@@ -32,15 +32,21 @@ class FileSource:
     """Capture files, one after the other; ``-`` is standard input.
 
     Raises InputError when a file cannot be opened. A file that is cut or damaged is counted up to the damage; the
-    failure is kept in ``damage`` and the next file goes on.
+    failure is kept in ``damage`` and the next file goes on. Without ``is_mapped`` all are read through libpcap.
     """
 
-    def __init__(self, paths: list[str], bpf: str | None = None, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        paths: list[str],
+        bpf: str | None = None,
+        progress: Callable[[int], None] | None = None,
+        is_mapped: bool = True,
+    ) -> None:
         self.damage: DamagedInputError | None = None
         self._paths = list(paths)
         self._bpf = bpf
         self._progress = progress or (lambda _octets: None)
-        self._batches = Batches()
+        self._is_mapped = is_mapped
         self._file: _Capture | None = None
 
     def open(self, table: FlowTable) -> None:
@@ -52,15 +58,11 @@ class FileSource:
 
     def poll(self, table: FlowTable) -> Progress:
         """Count one batch."""
-        if self._batches.left:
-            return self._batches.feed(table)
         if self._file is None:
             return Progress.END
-        data, meta = self._file.next_batch()
-        self._progress(len(data) + len(meta))
-        if meta:
-            self._batches.put(data, meta)
-            return self._batches.feed(table)
+        progress = self._file.poll(table, self._progress)
+        if progress is not Progress.END:
+            return progress
         self.damage = self.damage or self._file.damage
         self._next_file(table)
         return Progress.READ
@@ -84,6 +86,8 @@ class FileSource:
         self.close()
         if self._paths:
             self._file = _Capture(self._paths.pop(0), self._bpf)
+            if self._is_mapped:
+                self._file.map()
             table.set_link_type(self._file.link_type)
 
 
@@ -120,9 +124,43 @@ class _Capture:
         self._bpf = bpf
         self._stream = _is_stream(path)
         self._counted = 0
+        self._batches = Batches()
+        self._mapped: MappedFile | None = None
         self._feeder: _Feeder | None = None
         self._handle = self._open()
         self.link_type = int(self._handle.datalink())
+
+    def map(self) -> None:
+        """Read it without libpcap from now on, as far as it is what a mapped file can be. A filter is libpcap's."""
+        if self._feeder or self._bpf:
+            return
+        with contextlib.suppress(OSError, ValueError), open(self._path, "rb") as file:
+            self._mapped = MappedFile(file.fileno())
+
+    def poll(self, table: FlowTable, progress: Callable[[int], None]) -> Progress:
+        """Count some packets; END at the end."""
+        if self._mapped:
+            return self._poll_mapped(self._mapped, table, progress)
+        if self._batches.left:
+            return self._batches.feed(table)
+        data, meta = self.next_batch()
+        progress(len(data) + len(meta))
+        if not meta:
+            return Progress.END
+        self._batches.put(data, meta)
+        return self._batches.feed(table)
+
+    def _poll_mapped(self, mapped: MappedFile, table: FlowTable, progress: Callable[[int], None]) -> Progress:
+        before = mapped.place
+        state = table.ingest_file(mapped)
+        progress(mapped.place - before)
+        if state is FileState.ODD:  # libpcap knows what to make of it
+            self._counted = mapped.packets
+            mapped.close()
+            self._mapped = None
+            self._skip()
+            return Progress.READ
+        return _OF_STATE[state]
 
     def next_batch(self, most: int | None = None) -> tuple[bytes, bytes]:
         """Packets and their meta; empty at the end."""
@@ -144,6 +182,9 @@ class _Capture:
 
     def close(self) -> None:
         self._handle.close()
+        if self._mapped:
+            self._mapped.close()
+            self._mapped = None
         if self._feeder:
             self._feeder.close()
 
@@ -195,15 +236,23 @@ class _Capture:
             return b"", b""
         self.close()
         self._handle = self._open()
-        skipped = 0
-        while skipped < self._counted:
-            _, meta = self._handle.next_batch(min(FILE_BATCH, self._counted - skipped))
-            skipped += len(meta) // META.itemsize
+        self._skip()
         packets = []
         with contextlib.suppress(pcapy.PcapError):
             while (packet := self._handle.next_batch(1))[1]:
                 packets.append(packet)
         return _join(packets)
+
+    def _skip(self) -> None:
+        """Pass over what was counted."""
+        skipped = 0
+        while skipped < self._counted and (
+            meta := self._handle.next_batch(min(FILE_BATCH, self._counted - skipped))[1]
+        ):
+            skipped += len(meta) // META.itemsize
+
+
+_OF_STATE = {FileState.MORE: Progress.READ, FileState.HELD: Progress.HELD, FileState.END: Progress.END}
 
 
 def _is_utf8(path: str) -> bool:

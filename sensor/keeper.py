@@ -72,8 +72,9 @@ class Keeper:
             self._process = _start(theirs.fileno())
         self.socket = ours
         """Readable when the keeper is gone, as it says nothing unasked."""
-        # No secret goes to a process that has no use for it.
-        ours.send(pickle.dumps(replace(task, settings=replace(task.settings, influx=None))))
+        # What it has no use for, secrets above all, does not go there.
+        settings = replace(task.settings, influx=None, monitored=(), limits={}, sinks=())
+        ours.send(pickle.dumps(replace(task, settings=settings)))
 
     def __enter__(self) -> Keeper:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -299,3 +300,40 @@ class FlowTable:
         m = ffi.new("vms_memory_t *")
         lib.vms_get_memory(self._table, m)
         return {name: int(getattr(m, name)) for name, _ in ffi.typeof("vms_memory_t").fields}
+
+    def ingest_file(self, file: MappedFile) -> FileState:
+        """Count some packets of a mapped file."""
+        return FileState(lib.vms_file_poll(file.handle, self._table))
+
+
+class FileState(IntEnum):
+    """What a look into a mapped file came to; see ``enum vms_file_state``."""
+
+    MORE = lib.VMS_FILE_MORE
+    HELD = lib.VMS_FILE_HELD
+    END = lib.VMS_FILE_END
+    ODD = lib.VMS_FILE_ODD
+
+
+class MappedFile:
+    """A classic pcap file in memory. ValueError when it is of another kind, or cannot be mapped."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.handle = lib.vms_file_open(descriptor)
+        if self.handle == ffi.NULL:
+            raise ValueError("no classic pcap file")
+
+    @property
+    def packets(self) -> int:
+        """Packets that were counted."""
+        return int(lib.vms_file_packets(self.handle))
+
+    @property
+    def place(self) -> int:
+        """How many octets of the file have been looked at."""
+        return int(lib.vms_file_place(self.handle))
+
+    def close(self) -> None:
+        """Give the memory back."""
+        lib.vms_file_close(self.handle)
+        self.handle = ffi.NULL
