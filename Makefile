@@ -18,7 +18,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo lab test ctest proof soak asan lint bench causes golden dashboards docs venv clean
+.PHONY: help demo lab test ctest proof soak asan lint gate bench causes golden dashboards docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 	@$(BIN)/ruff format --quiet --diff .
 	@$(BIN)/mypy
 	@$(CC) $(WARNINGS) -Werror -fsyntax-only -Inative $(NATIVE) $(wildcard tests/c/*.c)
+
+gate: $(VENV)/installed ## instructions a packet, by callgrind: fails when it takes 5 % more than on record
+	@$(BIN)/python -m tests.bench.instructions
 
 bench: $(VENV)/installed ## packets per second and memory; live, as root, beside others; Python's and InfluxDB's part
 	@$(BIN)/python -m tests.bench

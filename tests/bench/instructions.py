@@ -1,8 +1,8 @@
 """Instructions that the data plane takes for a packet, beside those that are on record: a gate that noise cannot move.
 
-``python -m tests.bench.instructions`` makes small captures, counts them through native/ alone under callgrind, and fails
-when one of them takes 5 % more than ``instructions.toml`` says. ``--update`` writes what they take now. Another compiler
-makes other instructions: the figures are those of the compiler that stands beside them.
+``python -m tests.bench.instructions`` makes small captures, counts them through native/ alone under callgrind, and
+fails when one of them takes 5 % more than ``instructions.toml`` says. ``--update`` writes what they take now. Another
+compiler makes other instructions: the figures are those of the compiler that stands beside them.
 """
 
 from __future__ import annotations
