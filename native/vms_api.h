@@ -319,6 +319,25 @@ enum vms_file_state vms_file_poll(vms_file_t *file, vms_table_t *table);
 uint64_t vms_file_packets(const vms_file_t *file);
 uint64_t vms_file_place(const vms_file_t *file);
 
+/* The ring of a packet socket (TPACKET_V3); see ring.c. */
+typedef struct vms_ring vms_ring_t;
+
+enum vms_ring_state {
+    VMS_RING_MORE,                  /* packets were counted, or an empty block was passed over */
+    VMS_RING_HELD,                  /* as when vms_ingest counts fewer than all: roll, or take finished flows */
+    VMS_RING_IDLE                   /* there is no packet now */
+};
+
+/* `blocks` is the socket's mapped memory, which outlives the ring. NULL when there is no memory. */
+vms_ring_t *vms_ring_open(uint8_t *blocks, uint32_t block_size, uint32_t block_count);
+void vms_ring_close(vms_ring_t *ring);
+
+/* Counts some packets, at most `most` of those that no call has looked at before. */
+enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most);
+
+/* How many packets were counted. */
+uint64_t vms_ring_packets(const vms_ring_t *ring);
+
 /* The open window's bounds; start = end = 0 when none is open. */
 void vms_window(const vms_table_t *table, int64_t *start_ns, int64_t *end_ns);
 

@@ -35,7 +35,7 @@ LIVE_SNAPLEN = 512
 DEFAULT_SERIES = 100_000
 DEFAULT_USER = "nobody"
 LIVE_SETTINGS = (
-    "duration", "packets", "buffer_size", "direction", "workers", "cpus", "user", "link_speed", "health_port",
+    "duration", "packets", "buffer_size", "direction", "source", "workers", "cpus", "user", "link_speed", "health_port",
 )  # fmt: skip
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
@@ -262,6 +262,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("buffer_size", "Kernel buffer for bursts.", parse_size, "64MiB", "SIZE", ("capture",)),
     Option("direction", "Packets that the interface receives (in: a mirror port) or also those it sends (both).",
            one_of("direction", ("in", "both")), "in", "in|both", ("capture",)),
+    Option("source", "How packets are had of the kernel: by its ring (Ethernet, no --filter), by libpcap, or as fits.",
+           one_of("source", ("auto", "ring", "libpcap")), "auto", "auto|ring|libpcap", ("capture",)),
     Option("workers", "So many processes share the interface's packets, by pairs of addresses.", parse_workers, "1",
            "COUNT", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
@@ -325,6 +327,7 @@ class Settings:
     packets: int | None = None
     buffer_size: int = 64 * 2**20
     direction: str = "in"
+    source: str = "auto"
     workers: int = 1
     cpus: tuple[int, ...] | None = None
     promiscuous: bool = True
@@ -396,6 +399,8 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
     live = {name: value[name] for name in LIVE_SETTINGS if command == "capture"}
     if live.get("workers", 1) > 1 and live["packets"] is not None:
         raise UsageError("--packets counts what one process captures; leave it or --workers out, or use --duration")
+    if live.get("source") == "ring" and value["filter"]:
+        raise UsageError("--filter is libpcap's: leave it out, or choose --source libpcap")
     return Settings(
         filter=value["filter"],
         window=value["window"],

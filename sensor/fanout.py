@@ -56,6 +56,11 @@ def let_all_in(packet_socket: socket.socket) -> None:
     packet_socket.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
+def let_in(packet_socket: socket.socket, octets: int) -> None:
+    """Undo that, for so many octets of each packet."""
+    _set_program(packet_socket, socket.SOL_SOCKET, SO_ATTACH_FILTER, [(_RET, 0, 0, octets)])
+
+
 def program() -> list[Instruction]:
     """Returns a number that depends on the pair of addresses; the kernel takes it modulo the number of sockets."""
     mix = _mixed()

@@ -4,78 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import time
 from typing import Any
 
 import pcapy
 
-from sensor.config import LIVE_SNAPLEN
-from sensor.errors import InterfaceError, PrivilegeError
+from sensor.errors import InterfaceError
 from sensor.fanout import Fanout, let_all_in, let_nothing_in
 from sensor.native import META, FlowTable
 from sensor.sources import Batches, Drops, Progress, set_filter
+from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, no_such_interface, not_allowed, switched_off
 
 LIVE_BATCH = 4096
-READ_TIMEOUT_MS = 100
-DRAIN_SECONDS = 3 * READ_TIMEOUT_MS / 1000
-"""How long a handle whose interface has gone is still read: the kernel hands over its last block a little later."""
-
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h; the socket module does not have them
 PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP = -5, -8, -9
 
 
 class LiveSource:
-    """A network interface.
+    """A network interface, of any link type, with a filter if there is one.
 
-    Raises InterfaceError, PrivilegeError or UsageError (filter) from ``open``. ``wake`` is a file descriptor that
-    ends the wait of a poll when it becomes readable. ``fanout`` is the group with which it shares the interface's
-    packets.
+    Raises InterfaceError, PrivilegeError or UsageError (filter) from ``open``.
     """
 
-    def __init__(
-        self,
-        interface: str,
-        snaplen: int = LIVE_SNAPLEN,
-        buffer_size: int = 64 * 2**20,
-        promiscuous: bool = True,
-        bpf: str | None = None,
-        direction: str = "in",
-        packets: int | None = None,
-        wake: int | None = None,
-        fanout: Fanout | None = None,
-    ) -> None:
-        self._interface = interface
-        self._snaplen = snaplen
-        self._buffer_size = buffer_size
-        self._promiscuous = promiscuous
-        self._bpf = bpf
-        self._direction = direction
-        self._packets_left = packets
-        self._wake = wake
-        self._fanout = fanout
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._packets_left = tap.packets
+        self._patience = Patience(tap)
         self._batches = Batches()
         self._passed = self._dropped = 0
-        self._failure: InterfaceError | None = None
-        self._drained = 0.0
-        self._poller = select.poll()
         self._handle: Any = None
         self._delivered = 0
 
     def open(self, table: FlowTable) -> None:
         """Activate the handle with its filter set."""
-        self._handle = activate(self._interface, self._snaplen, self._buffer_size, self._promiscuous)
-        if self._direction == "in":
+        self._handle = activate(self._tap)
+        if self._tap.direction == "in":
             ignore_outgoing(self._handle)
         # libpcap may wait for ever on a silent wire (TPACKET_V3), so the waiting is done here.
         self._handle.setnonblock(1)
-        if self._fanout:
-            self._share(self._fanout)
-        set_filter(self._handle, self._bpf)
-        self._poller.register(self._handle.getfd(), select.POLLIN)
-        if self._wake is not None:
-            self._poller.register(self._wake, select.POLLIN)
+        if self._tap.fanout:
+            self._share(self._tap.fanout)
+        set_filter(self._handle, self._tap.bpf)
+        self._patience.watch(self._handle.getfd())
         table.set_link_type(int(self._handle.datalink()))
 
     def poll(self, table: FlowTable) -> Progress:
@@ -86,7 +57,7 @@ class LiveSource:
             return Progress.END
         data, meta = self._next_batch()
         if not meta:
-            self._wait()
+            self._patience.wait()
             data, meta = self._next_batch()
         if not meta:
             return Progress.IDLE
@@ -124,7 +95,7 @@ class LiveSource:
                 let_all_in(packet_socket)
             except OSError as error:
                 raise InterfaceError(
-                    f"{self._interface}: several workers cannot share it: {error.strerror}; try --workers 1"
+                    f"{self._tap.interface}: several workers cannot share it: {error.strerror}; try --workers 1"
                 ) from None
 
     def _next_batch(self) -> tuple[bytes, bytes]:
@@ -132,45 +103,28 @@ class LiveSource:
         try:
             data, meta = self._handle.next_batch(most)
         except pcapy.PcapError as error:
-            self._fail(str(error))
+            self._patience.fail(str(error))
             return b"", b""
         return data, meta
 
-    def _wait(self) -> None:
-        """Until there is something to read; raise why there will be nothing more, once everything has been read."""
-        if self._failure is None:
-            self._poller.poll(READ_TIMEOUT_MS)
-        elif time.monotonic() < self._drained:
-            time.sleep(READ_TIMEOUT_MS / 1000)  # a poll would return at once, with the error
-        else:
-            raise self._failure
 
-    def _fail(self, why: str) -> None:
-        if self._failure is None:
-            failure = InterfaceError(f"{self._interface}: capture stopped: {why}; is the interface still up?")
-            failure.since_ns = wall_clock_ns()
-            self._failure, self._drained = failure, time.monotonic() + DRAIN_SECONDS
-
-
-def activate(interface: str, snaplen: int, buffer_size: int, promiscuous: bool) -> Any:
+def activate(tap: Tap) -> Any:
     """An activated libpcap handle."""
+    interface = tap.interface
     handle = pcapy.create(interface)
-    handle.set_snaplen(snaplen)
-    handle.set_promisc(int(promiscuous))
+    handle.set_snaplen(tap.snaplen)
+    handle.set_promisc(int(tap.promiscuous))
     handle.set_timeout(READ_TIMEOUT_MS)
-    handle.set_buffer_size(buffer_size)
+    handle.set_buffer_size(tap.buffer_size)
     status = handle.activate()
     if status >= 0:
         return handle
     if status == PCAP_ERROR_PERM_DENIED:
-        raise PrivilegeError(
-            f"{interface}: capturing needs CAP_NET_RAW; run as root, or grant it to the interpreter: "
-            "setcap cap_net_raw+ep $(readlink -f $(command -v python3))"
-        )
+        raise not_allowed(interface)
     if status == PCAP_ERROR_NO_SUCH_DEVICE or interface not in os.listdir("/sys/class/net"):
-        raise InterfaceError(f"{interface}: no such interface; `vmsensor interfaces` lists them")
+        raise no_such_interface(interface)
     if status == PCAP_ERROR_IFACE_NOT_UP:
-        raise InterfaceError(f"{interface}: the interface is down; run: ip link set {interface} up")
+        raise switched_off(interface)
     raise InterfaceError(f"{interface}: libpcap cannot capture on it (status {status})")
 
 

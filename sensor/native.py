@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -304,6 +305,39 @@ class FlowTable:
     def ingest_file(self, file: MappedFile) -> FileState:
         """Count some packets of a mapped file."""
         return FileState(lib.vms_file_poll(file.handle, self._table))
+
+    def ingest_ring(self, ring: Ring, most: int) -> RingState:
+        """Count some packets of a ring, at most ``most`` of those that were not looked at before."""
+        return RingState(lib.vms_ring_poll(ring.handle, self._table, most))
+
+
+class RingState(IntEnum):
+    """What a look into a ring came to; see ``enum vms_ring_state``."""
+
+    MORE = lib.VMS_RING_MORE
+    HELD = lib.VMS_RING_HELD
+    IDLE = lib.VMS_RING_IDLE
+
+
+class Ring:
+    """The packet ring of a socket, in memory that the socket shares with the kernel."""
+
+    def __init__(self, memory: mmap, block_size: int) -> None:
+        self._lent = ffi.from_buffer("uint8_t[]", memory, require_writable=True)
+        self.handle = lib.vms_ring_open(self._lent, block_size, len(memory) // block_size)
+        if self.handle == ffi.NULL:
+            raise MemoryError("not enough memory for a ring")
+
+    @property
+    def packets(self) -> int:
+        """Packets that were counted."""
+        return int(lib.vms_ring_packets(self.handle))
+
+    def close(self) -> None:
+        """Let go of the memory, which can then be unmapped."""
+        lib.vms_ring_close(self.handle)
+        ffi.release(self._lent)
+        self.handle = ffi.NULL
 
 
 class FileState(IntEnum):

@@ -20,7 +20,10 @@ from sensor.fanout import Fanout
 from sensor.interface import LiveSource, wall_clock_ns
 from sensor.messages import Failed, Ready, Told
 from sensor.privileges import give_up
+from sensor.ring import RingSource, is_ethernet
 from sensor.runner import make_table
+from sensor.sources import Source
+from sensor.tap import Tap
 from sensor.window import Snapshot
 from sensor.worker import Finished, Message, Worker, deadline
 
@@ -66,8 +69,9 @@ def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, 
             sender.finish(Failed(error))
 
 
-def _source(settings: Settings, interface: str, duty: Duty, control: Connection) -> LiveSource:
-    return LiveSource(
+def _source(settings: Settings, interface: str, duty: Duty, control: Connection) -> Source:
+    """The ring, where it can be had: of Ethernet, without a filter, which is libpcap's."""
+    tap = Tap(
         interface,
         settings.snaplen or LIVE_SNAPLEN,
         settings.buffer_size,
@@ -78,6 +82,8 @@ def _source(settings: Settings, interface: str, duty: Duty, control: Connection)
         wake=control.fileno(),
         fanout=duty.fanout,
     )
+    has_ring = is_ethernet(interface) and settings.filter is None
+    return RingSource(tap) if settings.source == "ring" or (settings.source == "auto" and has_ring) else LiveSource(tap)
 
 
 class Sender:

@@ -182,6 +182,7 @@ def example(name: str) -> tuple[str, Any]:
         "packets": ("100", 100),
         "buffer_size": ("'1MiB'", 2**20),
         "direction": ("'both'", "both"),
+        "source": ("'libpcap'", "libpcap"),
         "workers": ("3", 3),
         "user": ("'daemon'", "daemon"),
         "no_nic_setup": ("true", False),

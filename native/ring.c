@@ -1,0 +1,125 @@
+/*
+ * Packets of a network interface, read where the kernel has put them: the ring of an AF_PACKET socket, TPACKET_V3
+ * (Linux, Documentation/networking/packet_mmap.rst). The socket, and what of its memory is mapped, are the caller's.
+ *
+ *     block 0                                  block 1
+ *    +--------+-----+------+-----+------+---  +--------+-----+
+ *    | status | hdr | MACs | hdr | MACs | ...  | status | hdr | ...     a whole block is the kernel's or ours
+ *    +--------+-----+------+-----+------+---  +--------+-----+
+ *
+ * The kernel takes the outermost VLAN tag off a frame and hands it over beside it; here it is put back, into the room
+ * that PACKET_RESERVE has left in front of the frame.
+ */
+
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <stdlib.h>
+
+#include "bytes.h"
+#include "vms.h"
+
+#define BATCH 1024
+#define MACS 12
+#define TAG 4
+
+struct vms_ring {
+    uint8_t *blocks;
+    uint32_t block_size, block_count;
+    uint32_t block;                 /* the one that is read */
+    uint32_t left;                  /* packets of it that are not in a batch yet */
+    uint32_t first, count;          /* of the batch, what is not counted yet */
+    uint8_t *at;                    /* the next packet's header */
+    uint64_t packets;               /* counted */
+    bool is_open;                   /* the block is ours, and begun */
+    vms_meta_t batch[BATCH];
+};
+
+vms_ring_t *vms_ring_open(uint8_t *blocks, uint32_t block_size, uint32_t block_count)
+{
+    struct vms_ring *ring = calloc(1, sizeof *ring);
+    if (ring)
+        *ring = (struct vms_ring){.blocks = blocks, .block_size = block_size, .block_count = block_count};
+    return ring;
+}
+
+void vms_ring_close(vms_ring_t *ring)
+{
+    free(ring);
+}
+
+static struct tpacket_hdr_v1 *block_header(const struct vms_ring *ring)
+{
+    return &((struct tpacket_block_desc *)(ring->blocks + (uint64_t)ring->block * ring->block_size))->hdr.bh1;
+}
+
+static bool open_block(struct vms_ring *ring)
+{
+    struct tpacket_hdr_v1 *header = block_header(ring);
+    if (!(__atomic_load_n(&header->block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+        return false;
+    ring->left = header->num_pkts;
+    ring->at = (uint8_t *)ring->blocks + (uint64_t)ring->block * ring->block_size + header->offset_to_first_pkt;
+    return ring->is_open = true;
+}
+
+static void release_block(struct vms_ring *ring)
+{
+    __atomic_store_n(&block_header(ring)->block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+    ring->block = ring->block + 1 == ring->block_count ? 0 : ring->block + 1;
+    ring->is_open = false;
+}
+
+/* Where the frame begins, its tag in it again. */
+static uint8_t *whole_frame(struct tpacket3_hdr *header)
+{
+    uint8_t *frame = (uint8_t *)header + header->tp_mac;
+    if (!(header->tp_status & TP_STATUS_VLAN_VALID) || header->tp_snaplen < MACS)
+        return frame;
+    uint16_t type = header->tp_status & TP_STATUS_VLAN_TPID_VALID ? header->hv1.tp_vlan_tpid : ETH_P_8021Q;
+    uint16_t tag = (uint16_t)header->hv1.tp_vlan_tci;
+    memmove(frame - TAG, frame, MACS);
+    frame -= TAG;
+    frame[MACS] = (uint8_t)(type >> 8);
+    frame[MACS + 1] = (uint8_t)type;
+    frame[MACS + 2] = (uint8_t)(tag >> 8);
+    frame[MACS + 3] = (uint8_t)tag;
+    return frame;
+}
+
+static void next_batch(struct vms_ring *ring, uint32_t most)
+{
+    const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
+    ring->first = ring->count = 0;
+    for (; ring->left && ring->count < BATCH && ring->count < most; ring->left--) {
+        struct tpacket3_hdr *header = (struct tpacket3_hdr *)ring->at;
+        const uint8_t *frame = whole_frame(header), *end = ring->at + header->tp_mac + header->tp_snaplen;
+        ring->batch[ring->count++] = (vms_meta_t){
+            .sec = header->tp_sec, .fraction = header->tp_nsec,
+            .offset = (uint32_t)(frame - block), .caplen = (uint32_t)(end - frame),
+        };
+        ring->at += header->tp_next_offset;
+    }
+}
+
+enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most)
+{
+    if (ring->first == ring->count) {
+        if (!ring->is_open && !open_block(ring))
+            return VMS_RING_IDLE;
+        next_batch(ring, most);
+    }
+    const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
+    uint32_t reached = vms_ingest(table, block, ring->block_size, ring->batch, ring->first, ring->count, 1);
+    ring->packets += reached - ring->first;
+    ring->first = reached;
+    if (reached < ring->count)
+        return VMS_RING_HELD;
+    if (!ring->left)
+        release_block(ring);
+    return VMS_RING_MORE;
+}
+
+uint64_t vms_ring_packets(const vms_ring_t *ring)
+{
+    return ring->packets;
+}

@@ -1,0 +1,145 @@
+"""A network interface as a source, by the ring of a packet socket (TPACKET_V3): no copy, and nanoseconds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import socket
+import struct
+from pathlib import Path
+
+from sensor.errors import InterfaceError
+from sensor.fanout import let_in, let_nothing_in
+from sensor.interface import PACKET_IGNORE_OUTGOING, SOL_PACKET
+from sensor.native import FlowTable, Ring, RingState
+from sensor.sources import Drops, Progress
+from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, no_such_interface, not_allowed, switched_off
+
+PACKET_ADD_MEMBERSHIP, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_RESERVE = 1, 5, 6, 10, 12
+TPACKET_V3, PACKET_MR_PROMISC, ETH_P_ALL = 2, 1, 3  # linux/if_packet.h, linux/if_ether.h
+ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
+LINK_TYPE_ETHERNET = 1
+
+TAG = 4
+"""Octets of a VLAN tag, for which there has to be room in front of a frame."""
+
+LARGEST_BLOCK, SMALLEST_BLOCK, BLOCKS = 2**20, 2**16, 16
+"""Octets of a block, and how many there should be: the kernel fills one while others are read."""
+
+FRAME = 2048
+"""Means little in TPACKET_V3, whose frames are as long as they are; a block is a multiple of it."""
+
+MOST = 2**32 - 1
+
+
+def is_ethernet(interface: str) -> bool:
+    """Whether its frames begin with an Ethernet header."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path("/sys/class/net", interface, "type").read_text()) in (ARPHRD_ETHER, ARPHRD_LOOPBACK)
+    return False
+
+
+class RingSource:
+    """A network interface whose frames are Ethernet, without a filter.
+
+    Raises InterfaceError or PrivilegeError from ``open``.
+    """
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._packets_left = tap.packets
+        self._stack = contextlib.ExitStack()
+        self._patience = Patience(tap)
+        self._passed = self._dropped = 0
+
+    def open(self, table: FlowTable) -> None:
+        """Make the socket and its ring; packets come once all is set."""
+        if not is_ethernet(self._tap.interface) and self._tap.interface in os.listdir("/sys/class/net"):
+            raise InterfaceError(f"{self._tap.interface}: its frames are not Ethernet; choose --source libpcap")
+        with contextlib.ExitStack() as stack:
+            try:
+                self._socket = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+                self._map_ring(stack)
+                self._bind()
+            except PermissionError:
+                raise not_allowed(self._tap.interface) from None
+            except OSError as error:
+                raise self._cannot(error) from None
+            self._stack = stack.pop_all()
+        self._patience.watch(self._socket.fileno())
+        table.set_link_type(LINK_TYPE_ETHERNET)
+
+    def poll(self, table: FlowTable) -> Progress:
+        """Count some packets, waiting for them no longer than the read timeout."""
+        if self._packets_left == 0:
+            return Progress.END
+        state = self._ingest(table)
+        if state is RingState.IDLE:
+            if self._patience.wait() and (number := self._error()):
+                self._patience.fail(os.strerror(number))
+            state = self._ingest(table)
+        return _OF_STATE[state]
+
+    def drops(self) -> Drops:
+        """What the socket says, which is what came since it was asked last."""
+        with contextlib.suppress(OSError):  # the interface is gone: what was known last stands
+            packets, drops, _ = struct.unpack("III", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
+            self._passed += packets  # the dropped are in it: packet(7)
+            self._dropped += drops
+        return Drops(self._dropped, max(0, self._passed - self._dropped - self._ring.packets))
+
+    def close(self) -> None:
+        """Give ring and socket back."""
+        self._stack.close()
+
+    def _ingest(self, table: FlowTable) -> RingState:
+        before = self._ring.packets
+        state = table.ingest_ring(self._ring, MOST if self._packets_left is None else self._packets_left)
+        if self._packets_left is not None:
+            self._packets_left -= self._ring.packets - before
+        return state
+
+    def _map_ring(self, stack: contextlib.ExitStack) -> None:
+        size = max(
+            SMALLEST_BLOCK, min(LARGEST_BLOCK, self._tap.buffer_size // BLOCKS // SMALLEST_BLOCK * SMALLEST_BLOCK)
+        )
+        count = max(self._tap.buffer_size // size, 2)
+        request = struct.pack("7I", size, count, FRAME, size // FRAME * count, READ_TIMEOUT_MS, 0, 0)
+        self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
+        self._socket.setsockopt(SOL_PACKET, PACKET_RESERVE, TAG)
+        self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
+        memory = stack.enter_context(mmap.mmap(self._socket.fileno(), size * count))
+        self._ring = Ring(memory, size)
+        stack.callback(self._ring.close)
+
+    def _bind(self) -> None:
+        """Until it has joined its group, a socket would get packets that another one gets too."""
+        let_nothing_in(self._socket)
+        if self._tap.direction == "in":
+            with contextlib.suppress(OSError):  # Linux before 4.20: what this host sends is counted as well
+                self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        self._socket.bind((self._tap.interface, ETH_P_ALL))
+        if self._error():
+            raise switched_off(self._tap.interface)
+        if self._tap.promiscuous:
+            number = socket.if_nametoindex(self._tap.interface)
+            request = struct.pack("iHH8s", number, PACKET_MR_PROMISC, 0, b"")
+            self._socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+        if self._tap.fanout:
+            self._tap.fanout.join(self._socket)
+        self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12)
+        let_in(self._socket, self._tap.snaplen)
+
+    def _cannot(self, error: OSError) -> InterfaceError:
+        interface = self._tap.interface
+        if error.errno in (errno.ENODEV, errno.ENXIO) or interface not in os.listdir("/sys/class/net"):
+            return no_such_interface(interface)
+        return InterfaceError(f"{interface}: its packets cannot be had: {error.strerror}; try --source libpcap")
+
+    def _error(self) -> int:
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+_OF_STATE = {RingState.MORE: Progress.READ, RingState.HELD: Progress.HELD, RingState.IDLE: Progress.IDLE}
