@@ -109,13 +109,13 @@ def test_frames_that_are_not_ethernet_are_for_libpcap(lab: Lab, tmp_path: Path) 
 
 
 def test_a_tag_that_the_kernel_took_off_is_in_its_place(lab: Lab, tmp_path: Path) -> None:
-    """Of each protocol that tags have, and of the shortest frames."""
+    """Of each protocol that tags have, and of short frames."""
     sensor = Sensor(lab, tmp_path)
     process = sensor.capture("--to", "none", "--source", "ring", "--flows", str(sensor.flow_file))
     plain = udp_frame("10.0.0.1", "10.1.0.1")
     for number, protocol in enumerate((0x8100, 0x88A8)):
         tag = struct.pack("!HH", protocol, 100 + number)
-        send(lab, [plain[:12] + tag + plain[12:], b"\xff" * 12 + tag + b"\x08\x06"])
+        send(lab, [plain[:12] + tag + plain[12:], b"\xff" * 12 + tag + b"\x08\x06" + bytes(8)])
     time.sleep(0.3)
     ended = sensor.ended(process, signal.SIGTERM)
     assert (ended.status, ended.received) == (0, 4), ended.errors
