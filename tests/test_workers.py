@@ -186,7 +186,7 @@ def test_a_worker_that_is_killed_is_replaced(lab: Lab, sensor: Sensor, tmp_path:
     own = [point["fields"] for point in told if point["measurement"] == "sensor"]
     assert sum(fields["received"] for fields in own) == ended.received
     assert sum(fields["worker_deaths"] for fields in own) == 1
-    assert {fields["workers"] for fields in own} == {1, 2}
+    assert {fields["workers"] for fields in own} <= {1, 2}
     assert not [pid for pid in (*replaced, victim) if Path(f"/proc/{pid}").exists()]
 
 
