@@ -49,8 +49,10 @@ class Process:
         before, after = max(self.resident_kib[:warm]), max(self.resident_kib[warm:])
         if after > before * GROWTH + MARGIN_KIB:
             yield f"{self.name}: {before:,} KiB at first, {after:,} KiB later"
-        if max(self.descriptors[warm:]) > max(self.descriptors[:warm]):
-            yield f"{self.name}: descriptors grew to {max(self.descriptors)}"
+        # The fewest of a stretch: some are open for a moment, as while the interface is asked.
+        open_at_first, open_later = min(self.descriptors[:warm]), min(self.descriptors[-warm:])
+        if open_later > open_at_first:
+            yield f"{self.name}: {open_at_first} descriptors at first, {open_later} later"
 
 
 @dataclass

@@ -14,9 +14,6 @@ EXTERNAL = "external"
 MULTICAST = "multicast"
 UNSPECIFIED = "unspecified"
 
-MOST_REMEMBERED = 200_000
-"""Answers kept until something new is known; more are worked out again."""
-
 NOT_ONE_VM = ("router", "gateway", "firewall", "switch", "nat")
 """Roles of what forwards for others: its MAC address says nothing about whose address is behind it."""
 
@@ -58,6 +55,8 @@ class Registry:
         self.inventory = Inventory()
         self._source = source or Fixed(Inventory())
         self._answers: dict[Asked, Who] = {}
+        self._before: dict[Asked, Who] = {}
+        """Those of the window before: who is not heard in two windows is not remembered."""
         self._stamp = (-1, -1)
         self.refresh()
 
@@ -65,15 +64,14 @@ class Registry:
         """Take the inventory of now; forget the answers if anything has changed."""
         self.inventory = self._source.current()
         stamp = (self.inventory.version, self.learned.version)
-        if stamp != self._stamp or len(self._answers) > MOST_REMEMBERED:
-            self._answers.clear()
+        self._before, self._answers = self._answers if stamp == self._stamp else {}, {}
         self._stamp = stamp
 
     def who(self, asked: Asked, time_ns: int) -> Who:
         """The VM that an end of a flow belongs to."""
         answer = self._answers.get(asked)
         if answer is None:
-            answer = self._answers[asked] = self._find(asked, time_ns)
+            answer = self._answers[asked] = self._before.get(asked) or self._find(asked, time_ns)
         return answer
 
     def _find(self, asked: Asked, time_ns: int) -> Who:
