@@ -139,7 +139,7 @@ struct old_segment {
 };
 
 /* Its bytes were ACKed before it came: the receiver had them. */
-static void resent_needlessly(vms_half_t *delta, const struct old_segment *s)
+static void resent_acked(vms_half_t *delta, const struct old_segment *s)
 {
     delta->retransmissions += s->segments;
     delta->spurious += s->segments;
@@ -199,7 +199,7 @@ static void fill_acked_hole(struct vms_table *t, struct flow *f, int direction, 
     bool early = age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f) ||
                  (age_ns < tcp_earliest_resend_ns(f) && no_timer_yet);
     if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && (age_ns > late_ns || !f->copied_most))) {
-        resent_needlessly(delta, s);
+        resent_acked(delta, s);
         expect_verdict(t, &f->tcp[direction], s, RESEND_SETTLED);
     } else if (early || order == ORDER_BEFORE) {
         delta->reordered += s->segments;
@@ -213,7 +213,7 @@ static void send_again(struct vms_table *t, struct flow *f, int direction, const
 {
     struct tcp_half *self = &f->tcp[direction];
     if (self->flags & HALF_ACKED_KNOWN && seq_at_most(s->end, self->acked)) {
-        resent_needlessly(&f->delta[direction], s);
+        resent_acked(&f->delta[direction], s);
         expect_verdict(t, self, s, RESEND_SETTLED);
         return;
     }
