@@ -77,55 +77,82 @@ static void index_remove(struct vms_table *t, const struct flow *f, uint32_t slo
     *link = f->chain;
 }
 
-static uint32_t index_find(const struct vms_table *t, const struct flow_key *key, uint32_t hash)
+const uint8_t *flow_address(const struct vms_table *t, const struct flow *f, int endpoint)
 {
-    for (uint32_t slot = *bucket_of(t, hash); slot; slot = flow_at(t, slot)->chain) {
+    if (f->key.ip_version == 4)
+        return (const uint8_t *)&f->key.ip4[endpoint];
+    return ((const struct addresses *)pool_at(&t->addresses, f->key.ip6))->ip[endpoint];
+}
+
+static bool has_addresses(const struct vms_table *t, const struct flow *f, const struct place *place)
+{
+    if (f->key.ip_version != place->key.ip_version)
+        return false;
+    if (f->key.ip_version == 4)
+        return memcmp(f->key.ip4, place->key.ip4, sizeof f->key.ip4) == 0;
+    return memcmp(flow_address(t, f, 0), place->ip[0], 16) == 0 && memcmp(flow_address(t, f, 1), place->ip[1], 16) == 0;
+}
+
+/* All of the key but the addresses. */
+static bool has_ports_and_domain(const struct flow *f, const struct place *place)
+{
+    return memcmp(f->key.port, place->key.port, sizeof f->key - offsetof(struct flow_key, port)) == 0;
+}
+
+bool flow_has_endpoints(const struct vms_table *t, const struct flow *f, const struct place *place)
+{
+    return has_addresses(t, f, place) && memcmp(f->key.port, place->key.port, sizeof f->key.port) == 0 &&
+           f->key.protocol == place->key.protocol;
+}
+
+static uint32_t index_find(const struct vms_table *t, const struct place *place)
+{
+    for (uint32_t slot = *bucket_of(t, place->hash); slot; slot = flow_at(t, slot)->chain) {
         const struct flow *f = flow_at(t, slot);
-        if (f->hash == hash && memcmp(&f->key, key, sizeof *key) == 0)
+        if (f->hash == place->hash && has_ports_and_domain(f, place) && has_addresses(t, f, place))
             return slot;
     }
     return 0;
 }
 
+static uint8_t key_flags(const struct packet *p)
+{
+    bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
+    return (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
+}
+
 static struct flow_key make_key(const struct vms_table *t, const struct packet *p, int direction)
 {
-    struct flow_key key;
-    size_t size = p->ip_version == 4 ? 4 : 16;
-    memset(&key, 0, sizeof key);
-    memcpy(key.ip[direction], p->src, size);
-    memcpy(key.ip[!direction], p->dst, size);
+    struct flow_key key = {.vni = p->vni, .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p)};
     key.port[direction] = p->sport;
     key.port[!direction] = p->dport;
-    key.vni = p->vni;
     if (t->options.vlan_in_key)
         memcpy(key.vlan, p->frame_vlan, sizeof key.vlan);
-    key.protocol = p->protocol;
-    key.ip_version = p->ip_version;
-    bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
-    key.flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
     return key;
 }
 
-/* An IPv4 key is zero from the fifth octet of each address on: the hash can pass over that. */
-static uint32_t hash_of(const struct vms_table *t, const struct flow_key *key)
+static uint32_t hash_of(const struct vms_table *t, const struct place *place)
 {
-    if (key->ip_version != 4)
-        return (uint32_t)(siphash_words(t->key, key, sizeof *key / 8) >> 32);
-    uint8_t packed[24];
-    memcpy(packed, key->ip[0], 4);
-    memcpy(packed + 4, key->ip[1], 4);
-    memcpy(packed + 8, key->port, 16);
-    return (uint32_t)(siphash_words(t->key, packed, sizeof packed / 8) >> 32);
+    uint8_t whole[sizeof(struct addresses) + sizeof(struct flow_key)];
+    size_t size = sizeof place->key;
+    memcpy(whole, &place->key, size);
+    if (place->key.ip_version == 6)
+        for (int endpoint = 0; endpoint < 2; endpoint++, size += 16)
+            memcpy(whole + size, place->ip[endpoint], 16);
+    return (uint32_t)(siphash_words(t->key, whole, size / 8) >> 32);
 }
 
-struct place flow_place(const struct vms_table *t, const struct packet *p)
+void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
 {
-    struct place place;
     int order = memcmp(p->src, p->dst, p->ip_version == 4 ? 4 : 16);
-    place.direction = order ? order > 0 : p->sport > p->dport;
-    place.key = make_key(t, p, place.direction);
-    place.hash = hash_of(t, &place.key);
-    return place;
+    int direction = order ? order > 0 : p->sport > p->dport;
+    place->direction = direction;
+    place->ip[direction] = p->src;
+    place->ip[!direction] = p->dst;
+    place->key = make_key(t, p, direction);
+    for (int endpoint = 0; p->ip_version == 4 && endpoint < 2; endpoint++)
+        memcpy(&place->key.ip4[endpoint], place->ip[endpoint], 4);
+    place->hash = hash_of(t, place);
 }
 
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place)
@@ -139,11 +166,31 @@ void flow_prefetch(const struct vms_table *t, const struct place *place)
     if (!slot)
         return;
     const uint8_t *flow = pool_at(&t->flows, slot);
-    for (size_t at = 0; at < offsetof(struct flow, syn_ns); at += CACHE_LINE)
+    for (size_t at = 0; at < offsetof(struct flow, response_sum_ns); at += CACHE_LINE)
         __builtin_prefetch(flow + at, 1);
 }
 
 /* ---- life and death ---- */
+
+/* Keeps IPv6 addresses; false when there is no memory. */
+static bool keep_addresses(struct vms_table *t, const struct place *place, struct flow_key *key)
+{
+    *key = place->key;
+    if (key->ip_version == 4)
+        return true;
+    if (!(key->ip6 = pool_take(&t->addresses)))
+        return false;
+    struct addresses *addresses = pool_at(&t->addresses, key->ip6);
+    memcpy(addresses->ip[0], place->ip[0], 16);
+    memcpy(addresses->ip[1], place->ip[1], 16);
+    return true;
+}
+
+static void forget_addresses(struct vms_table *t, const struct flow_key *key)
+{
+    if (key->ip_version == 6 && key->ip6)
+        pool_give(&t->addresses, key->ip6);
+}
 
 bool flow_finished_room(const struct vms_table *t, uint32_t count)
 {
@@ -158,7 +205,9 @@ void flow_bury(struct vms_table *t, uint32_t slot)
         pool_give(&t->tunnels, f->tunnel);
     if (f->totals)
         pool_give(&t->totals, f->totals);
+    trouble_release(t, f);
     transit_release(t, f);
+    forget_addresses(t, &f->key);
     f->id = 0;                      /* no sighting may take it for alive */
     pool_give(&t->flows, slot);
 }
@@ -275,12 +324,15 @@ static uint32_t make_flow(struct vms_table *t, const struct packet *p, const str
 {
     int direction = place->direction;
     bool listed;
-    uint32_t slot = take_slot(t, &listed);
-    if (!slot)
+    struct flow_key key;
+    uint32_t slot = keep_addresses(t, place, &key) ? take_slot(t, &listed) : 0;
+    if (!slot) {
+        forget_addresses(t, &key);
         return 0;
+    }
     struct flow *f = flow_at(t, slot);
     memset(f, 0, sizeof *f);
-    f->key = place->key;
+    f->key = key;
     f->hash = place->hash;
     f->chain = *bucket_of(t, f->hash);
     *bucket_of(t, f->hash) = slot;
@@ -302,7 +354,7 @@ static uint32_t make_flow(struct vms_table *t, const struct packet *p, const str
 /* Why this packet can not belong to the flow any more; VMS_END_NONE if it can. */
 static enum vms_end ended(const struct vms_table *t, const struct flow *f, const struct packet *p, int direction)
 {
-    bool anew = p->has_tcp && tcp_starts_anew(f, p, direction);
+    bool anew = p->has_tcp && tcp_starts_anew(t, f, p, direction);
     bool idle = p->ts_ns - f->last_ns >= flow_idle_timeout(t, f->kind);
     if (!anew && !idle)
         return VMS_END_NONE;
@@ -313,7 +365,7 @@ static enum vms_end ended(const struct vms_table *t, const struct flow *f, const
 
 uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    uint32_t slot = index_find(t, &place->key, place->hash);
+    uint32_t slot = index_find(t, place);
     if (!slot)
         return make_flow(t, p, place);
     struct flow *f = flow_at(t, slot);
@@ -324,11 +376,4 @@ uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struc
     }
     window_list(t, f, slot);
     return slot;
-}
-
-bool flow_has_endpoints(const struct flow *f, const struct place *place)
-{
-    const struct flow_key *key = &f->key;
-    return memcmp(key->ip, place->key.ip, sizeof key->ip) == 0 &&
-           memcmp(key->port, place->key.port, sizeof key->port) == 0 && key->protocol == place->key.protocol;
 }

@@ -18,8 +18,10 @@ static uint32_t bucket_count(uint64_t max_flows)
 static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
-    return pool_open(&t->flows, FLOW_SIZE, flows) || pool_open(&t->boards, board_size(), flows * 2) ||
+    return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
            pool_open(&t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
+           pool_open(&t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
+           pool_open(&t->troubles, 2 * sizeof(struct trouble), flows) ||
            pool_open(&t->transits, 2 * sizeof(vms_transit_t), flows) ||
            pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
            pool_open(&t->totals, sizeof(struct totals), finished) ||
@@ -64,6 +66,8 @@ void vms_close(vms_table_t *t)
     pool_close(&t->flows);
     pool_close(&t->boards);
     pool_close(&t->holes);
+    pool_close(&t->addresses);
+    pool_close(&t->troubles);
     pool_close(&t->transits);
     pool_close(&t->tunnels);
     pool_close(&t->totals);
@@ -104,17 +108,18 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
     uint64_t index = ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets / t->options.max_flows;
-    m->flow = FLOW_SIZE + index + sizeof *t->listed;
-    m->scoreboard = t->boards.object_size;
+    m->flow = sizeof(struct flow) + index + sizeof *t->listed;
+    m->scoreboard = t->boards.object_size + sizeof(struct trouble);
     m->hole = t->holes.object_size;
     m->transits = t->transits.object_size;
-    m->tunnel = t->tunnels.object_size;
+    m->tunnel = t->tunnels.object_size + t->addresses.object_size;
     m->totals = t->options.keep_finished ? t->totals.object_size : 0;
     m->bins = t->bins.object_size;
     m->worst_flow = m->flow + 2 * (m->scoreboard + BOARD_HOLES * m->hole) + m->transits + m->tunnel +
                     m->totals;
     m->flows_in_use = t->flows.in_use;
     m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->holes) +
+                  pool_resident(&t->addresses) + pool_resident(&t->troubles) +
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
                   ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets +

@@ -53,8 +53,8 @@ bool handshake_is_stray(const struct flow *f, int direction, const struct packet
 /* Finds the segment's place, or begins to follow the direction there. False when it lies outside of the window. */
 bool belief_place(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
-/* False when the acknowledgment covers what can not have been sent. `sender` is the side it speaks to. */
-bool belief_ack(struct vms_table *t, struct tcp_half *sender, uint32_t ack);
+/* False when the acknowledgment covers what can not have been sent in this direction. */
+bool belief_ack(struct vms_table *t, struct flow *f, int direction, uint32_t ack);
 
 /* Takes in the window that `direction` offers. */
 void belief_window(struct flow *f, int direction, const struct packet *p);
