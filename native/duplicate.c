@@ -102,7 +102,7 @@ static struct sighting *set_of(const struct duplicates *d, uint64_t print)
 
 void duplicate_prefetch(const struct duplicates *d, uint64_t print)
 {
-    __builtin_prefetch(set_of(d, print), 1);
+    fetch_line(set_of(d, print));
 }
 
 /* The part that a sighting keeps; the set holds the rest. */

@@ -157,17 +157,42 @@ void flow_place(const struct vms_table *t, const struct packet *p, struct place 
 
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place)
 {
-    __builtin_prefetch(bucket_of(t, place->hash));
+    fetch_line(bucket_of(t, place->hash));
 }
 
 void flow_prefetch(const struct vms_table *t, const struct place *place)
 {
     uint32_t slot = *bucket_of(t, place->hash);
+    if (slot)
+        fetch_lines(flow_at(t, slot), sizeof(struct flow));
+}
+
+/* A flow that changes its kind leaves its place between two others. */
+static void prefetch_neighbours(const struct vms_table *t, const struct flow *f)
+{
+    if (f->queue_prev)
+        fetch_line(&flow_at(t, f->queue_prev)->queue_prev);
+    if (f->queue_next)
+        fetch_line(&flow_at(t, f->queue_next)->queue_next);
+}
+
+void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place)
+{
+    uint32_t slot = *bucket_of(t, place->hash);
     if (!slot)
         return;
-    const uint8_t *flow = pool_at(&t->flows, slot);
-    for (size_t at = 0; at < offsetof(struct flow, response_sum_ns); at += CACHE_LINE)
-        __builtin_prefetch(flow + at, 1);
+    const struct flow *f = flow_at(t, slot);
+    if (f->hash != place->hash) {
+        if (f->chain)
+            fetch_lines(flow_at(t, f->chain), sizeof(struct flow));
+        return;
+    }
+    board_prefetch(t, &f->tcp[0]);
+    board_prefetch(t, &f->tcp[1]);
+    if (f->bins)
+        fetch_line(pool_at(&t->bins, f->bins));
+    if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
+        prefetch_neighbours(t, f);
 }
 
 /* ---- life and death ---- */

@@ -279,9 +279,10 @@ struct place {
 
 void flow_place(const struct vms_table *t, const struct packet *p, struct place *place);
 
-/* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow. */
+/* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow, then its parts. */
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place);
 void flow_prefetch(const struct vms_table *t, const struct place *place);
+void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place);
 
 /* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */
 uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place);
@@ -351,6 +352,7 @@ void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 /* scoreboard.c */
 uint32_t board_size(void);
 uint32_t board_hole_size(void);
+void board_prefetch(const struct vms_table *t, const struct tcp_half *half);
 
 /* tcp.c */
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p);

@@ -159,6 +159,8 @@ static void decode_one(struct vms_table *t, const struct batch *batch, const vms
         return;
     flow_place(t, &d->packet, &d->place);
     flow_prefetch_bucket(t, &d->place);
+    if (d->packet.src_mac)
+        presence_prefetch(&t->presence, d->packet.src_mac);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
@@ -184,6 +186,9 @@ static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
     for (uint32_t i = 0; i < n; i++)
         if (group[i].fate == VMS_FATE_FLOW)
             flow_prefetch(t, &group[i].place);
+    for (uint32_t i = 0; i < n; i++)
+        if (group[i].fate == VMS_FATE_FLOW)
+            flow_prefetch_parts(t, &group[i].packet, &group[i].place);
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);

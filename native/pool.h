@@ -8,7 +8,8 @@
 
 #include <stdint.h>
 
-#define CACHE_LINE 64
+#include "cache.h"
+
 #define POOL_CHUNK_BITS 10
 #define POOL_CHUNK (1u << POOL_CHUNK_BITS)
 
