@@ -121,38 +121,54 @@ static uint8_t key_flags(const struct packet *p)
     return (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
 }
 
-static struct flow_key make_key(const struct vms_table *t, const struct packet *p, int direction)
+/* Hashes what stands in the key, from the values that go there: to read them back at once, wider than they were written,
+   would make the processor wait. */
+static uint32_t hash_of(const struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    struct flow_key key = {.vni = p->vni, .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p)};
-    key.port[direction] = p->sport;
-    key.port[!direction] = p->dport;
-    if (t->options.vlan_in_key)
-        memcpy(key.vlan, p->frame_vlan, sizeof key.vlan);
-    return key;
+    const struct flow_key *key = &place->key;
+    uint64_t words[6] = {
+        (uint64_t)key->vni << 32 | (uint32_t)key->port[1] << 16 | key->port[0],
+        (uint64_t)key->flags << 48 | (uint64_t)key->ip_version << 40 | (uint64_t)key->protocol << 32 |
+            (uint32_t)key->vlan[1] << 16 | key->vlan[0],
+    };
+    if (p->ip_version == 4) {
+        words[2] = (uint64_t)key->ip4[1] << 32 | key->ip4[0];
+        return (uint32_t)(siphash_words(t->key, words, 3) >> 32);
+    }
+    memcpy(&words[2], place->ip[0], 16);
+    memcpy(&words[4], place->ip[1], 16);
+    return (uint32_t)(siphash_words(t->key, words, 6) >> 32);
 }
 
-static uint32_t hash_of(const struct vms_table *t, const struct place *place)
+static uint32_t ip4_at(const uint8_t *ip)
 {
-    uint8_t whole[sizeof(struct addresses) + sizeof(struct flow_key)];
-    size_t size = sizeof place->key;
-    memcpy(whole, &place->key, size);
-    if (place->key.ip_version == 6)
-        for (int endpoint = 0; endpoint < 2; endpoint++, size += 16)
-            memcpy(whole + size, place->ip[endpoint], 16);
-    return (uint32_t)(siphash_words(t->key, whole, size / 8) >> 32);
+    uint32_t address;
+    memcpy(&address, ip, sizeof address);
+    return address;
+}
+
+/* Which endpoint of the key sent the packet. */
+static int direction_of(const struct packet *p)
+{
+    int order = p->ip_version == 4 ? (be32(p->src) > be32(p->dst)) - (be32(p->src) < be32(p->dst))
+                                   : memcmp(p->src, p->dst, 16);
+    return order ? order > 0 : p->sport > p->dport;
 }
 
 void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
 {
-    int order = memcmp(p->src, p->dst, p->ip_version == 4 ? 4 : 16);
-    int direction = order ? order > 0 : p->sport > p->dport;
-    place->direction = direction;
-    place->ip[direction] = p->src;
-    place->ip[!direction] = p->dst;
-    place->key = make_key(t, p, direction);
-    for (int endpoint = 0; p->ip_version == 4 && endpoint < 2; endpoint++)
-        memcpy(&place->key.ip4[endpoint], place->ip[endpoint], 4);
-    place->hash = hash_of(t, place);
+    int direction = place->direction = direction_of(p);
+    place->ip[0] = direction ? p->dst : p->src;
+    place->ip[1] = direction ? p->src : p->dst;
+    bool v4 = p->ip_version == 4, tagged = t->options.vlan_in_key;
+    place->key = (struct flow_key){
+        .ip4 = {v4 ? ip4_at(place->ip[0]) : 0, v4 ? ip4_at(place->ip[1]) : 0},
+        .port = {direction ? p->dport : p->sport, direction ? p->sport : p->dport},
+        .vni = p->vni,
+        .vlan = {tagged ? p->frame_vlan[0] : 0, tagged ? p->frame_vlan[1] : 0},
+        .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p),
+    };
+    place->hash = hash_of(t, p, place);
 }
 
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place)
