@@ -184,7 +184,7 @@ void flow_prefetch(const struct vms_table *t, const struct place *place)
 }
 
 /* A flow that changes its kind leaves its place between two others. */
-static void prefetch_neighbours(const struct vms_table *t, const struct flow *f)
+void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f)
 {
     if (f->queue_prev)
         fetch_line(&flow_at(t, f->queue_prev)->queue_prev);
@@ -208,7 +208,7 @@ void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, cons
     if (f->bins)
         fetch_line(pool_at(&t->bins, f->bins));
     if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
-        prefetch_neighbours(t, f);
+        flow_prefetch_neighbours(t, f);
 }
 
 /* ---- life and death ---- */

@@ -282,6 +282,7 @@ void flow_place(const struct vms_table *t, const struct packet *p, struct place 
 /* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow, then its parts. */
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place);
 void flow_prefetch(const struct vms_table *t, const struct place *place);
+void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f);
 void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place);
 
 /* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */

@@ -220,6 +220,8 @@ uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capac
 
 /* ---- roll ---- */
 
+#define ROLL_AHEAD 16               /* flows */
+
 void window_fold(struct vms_table *t, uint32_t slot)
 {
     const struct flow *f = flow_at(t, slot);
@@ -278,6 +280,28 @@ static void roll_flow(struct vms_table *t, uint32_t slot, vms_record_t *r)
     cut_long_flow(t, f);
 }
 
+/* Flows that are listed behind this one are on their way from memory, first they and then their parts. */
+static void fetch_listed(const struct vms_table *t, uint32_t index)
+{
+    if (index + ROLL_AHEAD < t->listed_count)
+        fetch_lines(flow_at(t, t->listed[index + ROLL_AHEAD]), sizeof(struct flow));
+    if (index + ROLL_AHEAD / 2 >= t->listed_count)
+        return;
+    const struct flow *f = flow_at(t, t->listed[index + ROLL_AHEAD / 2]);
+    if (f->bins)
+        fetch_line(pool_at(&t->bins, f->bins));
+    if (f->tunnel)
+        fetch_line(pool_at(&t->tunnels, f->tunnel));
+    if (f->transits)
+        fetch_lines(pool_at(&t->transits, f->transits), t->transits.object_size);
+    if (f->trouble)
+        fetch_lines(pool_at(&t->troubles, f->trouble), t->troubles.object_size);
+    if (f->totals)
+        fetch_lines(pool_at(&t->totals, f->totals), t->totals.object_size);
+    if (f->kind == KIND_GHOST)
+        flow_prefetch_neighbours(t, f);
+}
+
 uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
                   uint32_t bin_capacity, uint32_t *bin_count)
 {
@@ -285,6 +309,7 @@ uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacit
     *bin_count = 0;
     for (; written < t->listed_count && written < record_capacity; written++) {
         const struct flow *f = flow_at(t, t->listed[written]);
+        fetch_listed(t, written);
         *bin_count += histogram_export(t, f, written, bins + *bin_count, bin_capacity - *bin_count);
         roll_flow(t, t->listed[written], &records[written]);
     }
