@@ -292,6 +292,17 @@ static bool is_due(const struct vms_table *t, const struct flow *f, int64_t time
     return f->queued_ns + timeout <= t->now_ns || f->queued_ns > t->now_ns;
 }
 
+/* Fetches what comes after this one: the next one's bucket, as it has come itself by now, and the one after that. */
+static void fetch_next_oldest(const struct vms_table *t, const struct flow *f)
+{
+    if (!f->queue_prev)
+        return;
+    const struct flow *next = flow_at(t, f->queue_prev);
+    fetch_line(bucket_of(t, next->hash));
+    if (next->queue_prev)
+        fetch_lines(flow_at(t, next->queue_prev), sizeof(struct flow));
+}
+
 /* When the oldest flow of any kind has to be looked at. */
 static int64_t next_due(const struct vms_table *t)
 {
@@ -314,6 +325,7 @@ void flow_expire(struct vms_table *t, uint32_t limit)
         uint32_t slot;
         for (; limit && (slot = flow_oldest(t, kind)) && is_due(t, flow_at(t, slot), timeout); limit--) {
             struct flow *f = flow_at(t, slot);
+            fetch_next_oldest(t, f);
             if (f->last_ns + timeout <= t->now_ns)
                 flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_IDLE);
             else
