@@ -1,7 +1,6 @@
-#include <stdlib.h>
-
+#include "cache.h"
 #include "duplicate.h"
-#include "pool.h"
+#include "memory.h"
 
 /* Octets compared behind the IP header. Not more than needed: copies with other tags are cut at other places by a short
    snap length. More than the header where the checksum alone does not tell packets apart: it may be left to the NIC,
@@ -12,15 +11,13 @@ int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t hori
 {
     memcpy(d->secret, secret, sizeof d->secret);
     d->horizon_ns = horizon_ns < DUPLICATE_HORIZON_MOST_NS ? horizon_ns : DUPLICATE_HORIZON_MOST_NS;
-    d->sets = horizon_ns ? aligned_alloc(CACHE_LINE, DUPLICATE_SETS * sizeof *d->sets) : NULL;
-    if (d->sets)
-        memset(d->sets, 0, DUPLICATE_SETS * sizeof *d->sets);
+    d->sets = horizon_ns ? memory_array(DUPLICATE_SETS * sizeof *d->sets) : NULL;
     return horizon_ns && !d->sets ? -1 : 0;
 }
 
 void duplicates_close(struct duplicates *d)
 {
-    free(d->sets);
+    memory_free(d->sets, DUPLICATE_SETS * sizeof *d->sets);
     d->sets = NULL;
 }
 

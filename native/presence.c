@@ -1,12 +1,11 @@
-#include <stdlib.h>
-
 #include "flow.h"
+#include "memory.h"
 
 #define CARD_IN_USE (1ULL << 48)
 
 void presence_close(struct presence *presence)
 {
-    free(presence->sets);
+    memory_free(presence->sets, PRESENCE_SETS * sizeof *presence->sets);
     presence->sets = NULL;
 }
 
@@ -43,14 +42,12 @@ void presence_prefetch(const struct presence *presence, const uint8_t *mac)
 {
     if (!presence->sets)
         return;
-    const struct card *first = set_of_card(presence, number_of(mac));       /* few sets have more than one card */
-    fetch_line(&first->mac);
-    fetch_line(&first->packets);
+    fetch_line(set_of_card(presence, number_of(mac)));    /* few sets have more than one card */
 }
 
 void presence_note(struct presence *presence, const uint8_t *mac, int64_t ts_ns)
 {
-    if (!presence->sets && !(presence->sets = calloc(PRESENCE_SETS, sizeof *presence->sets)))
+    if (!presence->sets && !(presence->sets = memory_array(PRESENCE_SETS * sizeof *presence->sets)))
         return;
     uint64_t number = number_of(mac);
     struct card *card = place_of(presence, number);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "memory.h"
 #include "tcp.h"
 
 #define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
@@ -13,6 +14,11 @@ static uint32_t bucket_count(uint64_t max_flows)
     while (count < max_flows * 2 && count < 1u << 31)
         count *= 2;
     return count;
+}
+
+static uint64_t buckets_size(const vms_table_t *t)
+{
+    return ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets;
 }
 
 static int open_pools(vms_table_t *t, uint64_t flows)
@@ -32,7 +38,7 @@ static int open_memory(vms_table_t *t)
 {
     uint64_t flows = t->options.max_flows;
     t->bucket_mask = bucket_count(flows) - 1;
-    t->buckets = calloc((size_t)t->bucket_mask + 1, sizeof *t->buckets);
+    t->buckets = memory_array(buckets_size(t));
     t->listed = malloc(flows * sizeof *t->listed);
     if (t->options.keep_finished)
         t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
@@ -76,7 +82,7 @@ void vms_close(vms_table_t *t)
     notices_close(&t->decoder.notices);
     presence_close(&t->presence);
     duplicates_close(&t->duplicates);
-    free(t->buckets);
+    memory_free(t->buckets, buckets_size(t));
     free(t->listed);
     free(t->finished);
     free(t);
@@ -107,7 +113,7 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
-    uint64_t index = ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets / t->options.max_flows;
+    uint64_t index = buckets_size(t) / t->options.max_flows;
     m->flow = sizeof(struct flow) + index + sizeof *t->listed;
     m->scoreboard = t->boards.object_size + sizeof(struct trouble);
     m->hole = t->holes.object_size;
@@ -122,7 +128,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                   pool_resident(&t->addresses) + pool_resident(&t->troubles) +
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
-                  ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets +
+                  buckets_size(t) +
                   (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
                   FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +
