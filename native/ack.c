@@ -31,46 +31,49 @@ static bool read_sack(const struct packet *p, struct sack *sack)
 
 /* The receiver has got these bytes twice. If the tap had taken the resend for the first copy to pass, then what it had
    missed was not lost. */
-static void resent_needlessly(struct scoreboard *b, vms_half_t *delta, uint32_t start, uint32_t end, uint16_t mss)
+static void resent_needlessly(struct vms_table *t, struct flow *f, int sender, uint32_t start, uint32_t end)
 {
-    struct resend *resend = board_find_resend(b, start, end);
+    struct resend *resend = board_find_resend(board_of(t, &f->tcp[sender]), start, end);
     if (!resend)
         return;
-    uint32_t named = segments_of(end - start, mss);
+    struct trouble *trouble = trouble_of(t, f, sender);
+    uint32_t named = segments_of(end - start, f->tcp[!sender].mss);
     if (named > resend->segments)
         named = resend->segments;
-    if (resend->kind == RESEND_FILLS && delta->upstream_losses < named)
+    if (resend->kind == RESEND_FILLS && trouble->upstream_losses < named)
         return;                                         /* counted in a window that is gone */
     resend->segments = (uint16_t)(resend->segments - named);
-    delta->spurious += resend->kind == RESEND_SETTLED ? 0 : named;
+    trouble->spurious += resend->kind == RESEND_SETTLED ? 0 : named;
     if (resend->kind != RESEND_FILLS)
         return;
-    delta->upstream_losses -= named;
-    delta->retransmissions += named;
-    delta->unseen_bytes += end - start;
+    trouble->upstream_losses -= named;
+    trouble->retransmissions += named;
+    trouble->unseen_bytes += end - start;
 }
 
 /* What a SACK says of this side's data: a resend was needless; and bytes wait for a hole, and so will their ACK. */
-static void selectively_acknowledged(struct scoreboard *b, vms_half_t *delta, uint16_t mss, const struct packet *p)
+static void selectively_acknowledged(struct vms_table *t, struct flow *f, int sender, const struct packet *p)
 {
+    struct scoreboard *b = board_of(t, &f->tcp[sender]);
     struct sack sack;
-    if (!read_sack(p, &sack))
+    if (!b || !read_sack(p, &sack))
         return;
     if (sack.duplicate)
-        resent_needlessly(b, delta, sack.blocks[0].start, sack.blocks[0].end, mss);
+        resent_needlessly(t, f, sender, sack.blocks[0].start, sack.blocks[0].end);
     for (int i = sack.duplicate; i < sack.count; i++)
         board_abort_held(b, sack.blocks[i].start, sack.blocks[i].end);
 }
 
 /* The ACK covers bytes that never passed the tap: the mirror lost them, or they are late. */
-static void acknowledged_unseen(struct vms_table *t, struct tcp_half *sender, vms_half_t *delta, uint32_t ack)
+static void acknowledged_unseen(struct vms_table *t, struct flow *f, int direction, uint32_t ack)
 {
+    struct tcp_half *sender = &f->tcp[direction];
     bool probe_byte = sender->flags & HALF_PROBED && ack == sender->next + 1;
     struct scoreboard *b = probe_byte ? NULL : board_want(t, sender);
     struct hole hole = {.start = sender->next, .end = ack, .born_ns = t->now_ns};
     if (!probe_byte && !(b && board_open_hole(t, b, hole))) {
         belief_forget_below(sender, ack);               /* else board_ack_holes counts the bytes */
-        delta->unseen_bytes += ack - sender->next;
+        trouble_of(t, f, direction)->unseen_bytes += ack - sender->next;
     }
     sender->next = ack;
 }
@@ -80,12 +83,12 @@ static void note_duplicate_ack(struct scoreboard *b, struct tcp_half *sender, co
 {
     bool repeats = sender->flags & HALF_ACKED_KNOWN && p->tcp_ack == sender->acked && p->tcp_ack != sender->next;
     if (!repeats) {
-        sender->duplicate_acks = 0;
+        sender->flags &= (uint16_t)~HALF_ACK_REPEATED;
         return;
     }
     if (sequence_length(p))
         return;
-    sender->duplicate_acks += sender->duplicate_acks < UINT8_MAX;
+    sender->flags |= HALF_ACK_REPEATED;
     if (b && b->open_holes)
         board_abort(b, p->tcp_ack);                     /* the receiver waits for what the tap has not seen, either */
 }
@@ -93,26 +96,26 @@ static void note_duplicate_ack(struct scoreboard *b, struct tcp_half *sender, co
 void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *sender = &f->tcp[!direction];
-    vms_half_t *delta = &f->delta[!direction];
     uint32_t ack = p->tcp_ack;
-    if (!belief_ack(t, sender, ack))
+    if (!belief_ack(t, f, !direction, ack))
         return;
-    struct scoreboard *b = board_of(t, sender);
-    if (b)
-        selectively_acknowledged(b, delta, f->tcp[direction].mss, p);
+    selectively_acknowledged(t, f, !direction, p);
     if (sender->flags & HALF_PROVISIONAL && seq_before(sender->next, ack))
         sender->next = ack;
     else if (sender->flags & HALF_NEXT_KNOWN && seq_before(sender->next, ack))
-        acknowledged_unseen(t, sender, delta, ack);
-    note_duplicate_ack(b, sender, p);
+        acknowledged_unseen(t, f, !direction, ack);
+    note_duplicate_ack(board_of(t, sender), sender, p);
     if (!(sender->flags & HALF_ACKED_KNOWN) || seq_before(sender->acked, ack))
         sender->acked = ack;
     sender->flags = (uint16_t)((sender->flags | HALF_ACKED_KNOWN) & ~HALF_PROBED);
     belief_window(f, direction, p);
 
-    if (!(b = board_of(t, sender)))
+    struct scoreboard *b = board_of(t, sender);
+    if (!b)
         return;
-    delta->unseen_bytes += board_ack_holes(t, b, ack, p->ts_ns);
+    uint32_t unseen_bytes = board_ack_holes(t, b, ack, p->ts_ns);
+    if (unseen_bytes)
+        trouble_of(t, f, !direction)->unseen_bytes += unseen_bytes;
     int64_t sent_ns = board_land(b, ack);
     if (sent_ns >= 0)
         rtt_sample(t, f, !direction, sent_ns, p->ts_ns);

@@ -89,22 +89,22 @@ static void learn_next(struct tcp_half *half, const struct packet *p)
         half->flags |= HALF_PROVISIONAL;
 }
 
-static bool goes_on(const struct tcp_half *half, const struct packet *p)
+static bool goes_on(const struct tcp_half *half, const struct trouble *trouble, const struct packet *p)
 {
-    return half->flags & HALF_STRAY && p->tcp_seq - half->stray <= WINDOW_LEAST;
+    return half->flags & HALF_STRAY && p->tcp_seq - trouble->stray <= WINDOW_LEAST;
 }
 
 /* The mirror has missed a stretch and then shown one segment, which was not believed at first. */
-static void bridge_gap(struct vms_table *t, struct tcp_half *half, vms_half_t *delta, int64_t now_ns)
+static void bridge_gap(struct vms_table *t, struct tcp_half *half, struct trouble *trouble, int64_t now_ns)
 {
-    uint32_t start = half->stray - half->stray_length;
+    uint32_t start = trouble->stray - trouble->stray_length;
     struct scoreboard *b = board_want(t, half);
     struct hole gap = {.start = half->next, .end = start, .after_pause = true, .born_ns = now_ns};
     if (start != half->next && !(b && board_open_hole(t, b, gap)))
         belief_forget_below(half, start);
-    half->next = half->stray;
+    half->next = trouble->stray;
     half->flags &= (uint16_t)~HALF_EDGE_KNOWN;
-    delta->out_of_window -= half->stray_length && delta->out_of_window;
+    trouble->out_of_window -= trouble->stray_length && trouble->out_of_window;
 }
 
 static void begin_again(struct vms_table *t, struct tcp_half *half, const struct packet *p)
@@ -115,22 +115,22 @@ static void begin_again(struct vms_table *t, struct tcp_half *half, const struct
 }
 
 /* True when the segment shows that the stray one before it was the truth, and is followed from here on. */
-static bool confirm_stray(struct vms_table *t, struct tcp_half *half, vms_half_t *delta, const struct packet *p)
+static bool confirm_stray(struct vms_table *t, struct tcp_half *half, struct trouble *trouble, const struct packet *p)
 {
-    bool confirmed = goes_on(half, p);
+    bool confirmed = goes_on(half, trouble, p);
     uint32_t length = sequence_length(p);
     if (confirmed) {
         half->flags &= (uint16_t)~HALF_STRAY;
-        if (half->stray - half->next <= SEQUENCE_FAR)
-            bridge_gap(t, half, delta, p->ts_ns);
+        if (trouble->stray - half->next <= SEQUENCE_FAR)
+            bridge_gap(t, half, trouble, p->ts_ns);
         else
             begin_again(t, half, p);
         return true;
     }
-    half->stray = p->tcp_seq + length;
-    half->stray_length = (uint16_t)(length < UINT16_MAX ? length : UINT16_MAX);
+    trouble->stray = p->tcp_seq + length;
+    trouble->stray_length = (uint16_t)(length < UINT16_MAX ? length : UINT16_MAX);
     half->flags |= HALF_STRAY;
-    delta->out_of_window += length != 0;
+    trouble->out_of_window += length != 0;
     return false;
 }
 
@@ -146,15 +146,16 @@ bool belief_place(struct vms_table *t, struct flow *f, int direction, const stru
     if (!(half->flags & HALF_NEXT_KNOWN) || (half->flags & HALF_PROVISIONAL && is_possible(half, p)))
         learn_next(half, p);
     if (!is_possible(half, p))
-        return confirm_stray(t, half, &f->delta[direction], p);
+        return confirm_stray(t, half, trouble_of(t, f, direction), p);
     half->flags &= (uint16_t)~HALF_STRAY;
     return true;
 }
 
 /* ---- acknowledgments ---- */
 
-bool belief_ack(struct vms_table *t, struct tcp_half *sender, uint32_t ack)
+bool belief_ack(struct vms_table *t, struct flow *f, int direction, uint32_t ack)
 {
+    struct tcp_half *sender = &f->tcp[direction];
     if (!(sender->flags & HALF_NEXT_KNOWN))
         return true;
     if (seq_at_most(ack, sender->next))
@@ -163,8 +164,9 @@ bool belief_ack(struct vms_table *t, struct tcp_half *sender, uint32_t ack)
         sender->flags &= (uint16_t)~HALF_STRAY_ACK;
         return true;
     }
-    bool confirmed = sender->flags & HALF_STRAY_ACK && ack - sender->stray_ack - 1 < WINDOW_LEAST;
-    sender->stray_ack = ack;
+    struct trouble *trouble = trouble_of(t, f, direction);
+    bool confirmed = sender->flags & HALF_STRAY_ACK && ack - trouble->stray_ack - 1 < WINDOW_LEAST;
+    trouble->stray_ack = ack;
     sender->flags |= HALF_STRAY_ACK;
     if (!confirmed)
         return false;

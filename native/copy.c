@@ -94,7 +94,7 @@ static bool is_prompt(const struct vms_table *t, int64_t age_ns)
 static bool can_be_a_resend(const struct vms_table *t, const struct flow *f, const struct packet *p,
                             const struct tcp_half *half, const struct sighting *first, int64_t age_ns)
 {
-    bool asked = half->duplicate_acks && p->tcp_seq == half->acked;
+    bool asked = half->flags & HALF_ACK_REPEATED && p->tcp_seq == half->acked;
     bool later = age_ns >= tcp_earliest_resend_ns(f);
     enum copying copying = copying_of(t, f, SEGMENTS_ENOUGH_FOR_SEGMENTS);
     if (is_set(p, TCP_SYN))
@@ -185,7 +185,7 @@ static enum likeness copy(struct vms_table *t, struct flow *f, const struct pack
     strike_copy(f, p, first, age_ns);
     learn_copy(t, f, p, first, age_ns);
     window_list(t, f, first->slot);
-    f->delta[place->direction].mirror_duplicates++;
+    f->tally[place->direction].mirror_duplicates++;
     transit_note(t, f, place->direction, age_ns);
     return LIKE_COPY;
 }
@@ -200,7 +200,7 @@ enum likeness copy_judge(struct vms_table *t, const struct packet *p, const stru
         t->overflow.mirror_duplicates++;
         return LIKE_COPY;
     }
-    if (!flow_has_endpoints(f, place))
+    if (!flow_has_endpoints(t, f, place))
         return LIKE_NONE;
     int64_t age_ns = duplicate_age_ns(first, p);
     if (first->ttl == p->ttl && !can_be_unrouted_copy(f, p, place))

@@ -1,7 +1,6 @@
-#include <stdlib.h>
-
+#include "cache.h"
 #include "duplicate.h"
-#include "pool.h"
+#include "memory.h"
 
 /* Octets compared behind the IP header. Not more than needed: copies with other tags are cut at other places by a short
    snap length. More than the header where the checksum alone does not tell packets apart: it may be left to the NIC,
@@ -12,15 +11,13 @@ int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t hori
 {
     memcpy(d->secret, secret, sizeof d->secret);
     d->horizon_ns = horizon_ns < DUPLICATE_HORIZON_MOST_NS ? horizon_ns : DUPLICATE_HORIZON_MOST_NS;
-    d->sets = horizon_ns ? aligned_alloc(CACHE_LINE, DUPLICATE_SETS * sizeof *d->sets) : NULL;
-    if (d->sets)
-        memset(d->sets, 0, DUPLICATE_SETS * sizeof *d->sets);
+    d->sets = horizon_ns ? memory_array(DUPLICATE_SETS * sizeof *d->sets) : NULL;
     return horizon_ns && !d->sets ? -1 : 0;
 }
 
 void duplicates_close(struct duplicates *d)
 {
-    free(d->sets);
+    memory_free(d->sets, DUPLICATE_SETS * sizeof *d->sets);
     d->sets = NULL;
 }
 
@@ -31,18 +28,49 @@ static inline uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static inline uint64_t mix(const struct duplicates *d, uint64_t hash, const void *bytes, size_t size)
+static inline uint64_t mix(const struct duplicates *d, uint64_t hash, uint64_t a, uint64_t b)
 {
-    const uint8_t *at = bytes;
-    for (; size >= 8; at += 8, size -= 8) {
-        uint64_t word;
-        memcpy(&word, at, sizeof word);
-        hash = fold(hash ^ word, d->secret[1] | 1);
+    return fold(hash ^ a, d->secret[1] ^ b);
+}
+
+static inline uint64_t word_at(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static inline uint64_t mix_sixteen(const struct duplicates *d, uint64_t hash, const uint8_t *at)
+{
+    return mix(d, hash, word_at(at), word_at(at + 8));
+}
+
+/* How many there are has to be mixed in elsewhere: the last sixteen may overlap those before them. */
+static inline uint64_t mix_octets(const struct duplicates *d, uint64_t hash, const uint8_t *at, size_t size)
+{
+    uint8_t padded[16] = {0};
+    if (size < 16) {
+        if (size)
+            memcpy(padded, at, size);
+        return mix_sixteen(d, hash, padded);
     }
-    uint64_t tail = size;
-    for (; size; size--)
-        tail = tail << 8 | *at++;
-    return fold(hash ^ tail, d->secret[1] | 1);
+    for (; size > 16; at += 16, size -= 16) {
+        hash = mix_sixteen(d, hash, at);
+        if (size < 32)
+            return mix_sixteen(d, hash, at + size - 16);
+    }
+    return mix_sixteen(d, hash, at);
+}
+
+/* Equal for two packets exactly if their addresses are, as far as a word can tell. */
+static inline uint64_t mix_addresses(const struct duplicates *d, uint64_t hash, const struct packet *p)
+{
+    if (p->ip_version != 4)
+        return mix_sixteen(d, mix_sixteen(d, hash, p->src), p->dst);
+    uint32_t src, dst;
+    memcpy(&src, p->src, sizeof src);
+    memcpy(&dst, p->dst, sizeof dst);
+    return mix(d, hash, src, dst);
 }
 
 static size_t compared(const struct packet *p)
@@ -58,12 +86,10 @@ static size_t compared(const struct packet *p)
 
 uint64_t duplicate_print(const struct duplicates *d, const struct packet *p)
 {
-    size_t address = p->ip_version == 4 ? 4 : 16;
-    const uint32_t sizes[4] = {p->ip_id, p->ip_bytes, p->protocol, p->fragment_offset};
-    uint64_t hash = mix(d, d->secret[0], sizes, sizeof sizes);
-    hash = mix(d, hash, p->src, address);
-    hash = mix(d, hash, p->dst, address);
-    return mix(d, hash, p->transport.at, compared(p));
+    size_t size = compared(p);
+    uint64_t hash = mix(d, d->secret[0], (uint64_t)p->ip_id << 32 | p->ip_bytes,
+                        (uint64_t)p->fragment_offset << 32 | (uint32_t)size << 8 | p->protocol);
+    return mix_octets(d, mix_addresses(d, hash, p), p->transport.at, size);
 }
 
 static struct sighting *set_of(const struct duplicates *d, uint64_t print)
@@ -73,7 +99,7 @@ static struct sighting *set_of(const struct duplicates *d, uint64_t print)
 
 void duplicate_prefetch(const struct duplicates *d, uint64_t print)
 {
-    __builtin_prefetch(set_of(d, print), 1);
+    fetch_line(set_of(d, print));
 }
 
 /* The part that a sighting keeps; the set holds the rest. */
@@ -91,8 +117,9 @@ int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
 struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
     struct sighting *set = set_of(d, print);
+    uint32_t wanted = kept(print);
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
-        if (set[i].print != kept(print))
+        if (set[i].print != wanted)
             continue;
         int64_t age_ns = duplicate_age_ns(&set[i], p);
         if (age_ns <= d->horizon_ns && age_ns >= -d->horizon_ns)
@@ -104,11 +131,16 @@ struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, cons
 static struct sighting *place_for(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
     struct sighting *set = set_of(d, print), *oldest = &set[0];
+    uint32_t wanted = kept(print);
+    int64_t oldest_ns = INT64_MIN;
     for (int i = 0; i < DUPLICATE_WAYS; i++) {
-        if (!set[i].print || set[i].print == kept(print))
+        if (!set[i].print || set[i].print == wanted)
             return &set[i];
-        if (duplicate_age_ns(&set[i], p) > duplicate_age_ns(oldest, p))
+        int64_t age_ns = duplicate_age_ns(&set[i], p);
+        if (age_ns > oldest_ns) {
+            oldest_ns = age_ns;
             oldest = &set[i];
+        }
     }
     return oldest;
 }

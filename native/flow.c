@@ -77,73 +77,161 @@ static void index_remove(struct vms_table *t, const struct flow *f, uint32_t slo
     *link = f->chain;
 }
 
-static uint32_t index_find(const struct vms_table *t, const struct flow_key *key, uint32_t hash)
+const uint8_t *flow_address(const struct vms_table *t, const struct flow *f, int endpoint)
 {
-    for (uint32_t slot = *bucket_of(t, hash); slot; slot = flow_at(t, slot)->chain) {
+    if (f->key.ip_version == 4)
+        return (const uint8_t *)&f->key.ip4[endpoint];
+    return ((const struct addresses *)pool_at(&t->addresses, f->key.ip6))->ip[endpoint];
+}
+
+static bool has_addresses(const struct vms_table *t, const struct flow *f, const struct place *place)
+{
+    if (f->key.ip_version != place->key.ip_version)
+        return false;
+    if (f->key.ip_version == 4)
+        return memcmp(f->key.ip4, place->key.ip4, sizeof f->key.ip4) == 0;
+    return memcmp(flow_address(t, f, 0), place->ip[0], 16) == 0 && memcmp(flow_address(t, f, 1), place->ip[1], 16) == 0;
+}
+
+/* All of the key but the addresses. */
+static bool has_ports_and_domain(const struct flow *f, const struct place *place)
+{
+    return memcmp(f->key.port, place->key.port, sizeof f->key - offsetof(struct flow_key, port)) == 0;
+}
+
+bool flow_has_endpoints(const struct vms_table *t, const struct flow *f, const struct place *place)
+{
+    return has_addresses(t, f, place) && memcmp(f->key.port, place->key.port, sizeof f->key.port) == 0 &&
+           f->key.protocol == place->key.protocol;
+}
+
+static uint32_t index_find(const struct vms_table *t, const struct place *place)
+{
+    for (uint32_t slot = *bucket_of(t, place->hash); slot; slot = flow_at(t, slot)->chain) {
         const struct flow *f = flow_at(t, slot);
-        if (f->hash == hash && memcmp(&f->key, key, sizeof *key) == 0)
+        if (f->hash == place->hash && has_ports_and_domain(f, place) && has_addresses(t, f, place))
             return slot;
     }
     return 0;
 }
 
-static struct flow_key make_key(const struct vms_table *t, const struct packet *p, int direction)
+static uint8_t key_flags(const struct packet *p)
 {
-    struct flow_key key;
-    size_t size = p->ip_version == 4 ? 4 : 16;
-    memset(&key, 0, sizeof key);
-    memcpy(key.ip[direction], p->src, size);
-    memcpy(key.ip[!direction], p->dst, size);
-    key.port[direction] = p->sport;
-    key.port[!direction] = p->dport;
-    key.vni = p->vni;
-    if (t->options.vlan_in_key)
-        memcpy(key.vlan, p->frame_vlan, sizeof key.vlan);
-    key.protocol = p->protocol;
-    key.ip_version = p->ip_version;
     bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
-    key.flags = (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
-    return key;
+    return (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
 }
 
-/* An IPv4 key is zero from the fifth octet of each address on: the hash can pass over that. */
-static uint32_t hash_of(const struct vms_table *t, const struct flow_key *key)
+/* Hashes what stands in the key, from the values that go there: to read them back at once, wider than they were written,
+   would make the processor wait. */
+static uint32_t hash_of(const struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    if (key->ip_version != 4)
-        return (uint32_t)(siphash_words(t->key, key, sizeof *key / 8) >> 32);
-    uint8_t packed[24];
-    memcpy(packed, key->ip[0], 4);
-    memcpy(packed + 4, key->ip[1], 4);
-    memcpy(packed + 8, key->port, 16);
-    return (uint32_t)(siphash_words(t->key, packed, sizeof packed / 8) >> 32);
+    const struct flow_key *key = &place->key;
+    uint64_t words[6] = {
+        (uint64_t)key->vni << 32 | (uint32_t)key->port[1] << 16 | key->port[0],
+        (uint64_t)key->flags << 48 | (uint64_t)key->ip_version << 40 | (uint64_t)key->protocol << 32 |
+            (uint32_t)key->vlan[1] << 16 | key->vlan[0],
+    };
+    if (p->ip_version == 4) {
+        words[2] = (uint64_t)key->ip4[1] << 32 | key->ip4[0];
+        return (uint32_t)(siphash_words(t->key, words, 3) >> 32);
+    }
+    memcpy(&words[2], place->ip[0], 16);
+    memcpy(&words[4], place->ip[1], 16);
+    return (uint32_t)(siphash_words(t->key, words, 6) >> 32);
 }
 
-struct place flow_place(const struct vms_table *t, const struct packet *p)
+static uint32_t ip4_at(const uint8_t *ip)
 {
-    struct place place;
-    int order = memcmp(p->src, p->dst, p->ip_version == 4 ? 4 : 16);
-    place.direction = order ? order > 0 : p->sport > p->dport;
-    place.key = make_key(t, p, place.direction);
-    place.hash = hash_of(t, &place.key);
-    return place;
+    uint32_t address;
+    memcpy(&address, ip, sizeof address);
+    return address;
+}
+
+/* Which endpoint of the key sent the packet. */
+static int direction_of(const struct packet *p)
+{
+    int order = p->ip_version == 4 ? (be32(p->src) > be32(p->dst)) - (be32(p->src) < be32(p->dst))
+                                   : memcmp(p->src, p->dst, 16);
+    return order ? order > 0 : p->sport > p->dport;
+}
+
+void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
+{
+    int direction = place->direction = direction_of(p);
+    place->ip[0] = direction ? p->dst : p->src;
+    place->ip[1] = direction ? p->src : p->dst;
+    bool v4 = p->ip_version == 4, tagged = t->options.vlan_in_key;
+    place->key = (struct flow_key){
+        .ip4 = {v4 ? ip4_at(place->ip[0]) : 0, v4 ? ip4_at(place->ip[1]) : 0},
+        .port = {direction ? p->dport : p->sport, direction ? p->sport : p->dport},
+        .vni = p->vni,
+        .vlan = {tagged ? p->frame_vlan[0] : 0, tagged ? p->frame_vlan[1] : 0},
+        .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p),
+    };
+    place->hash = hash_of(t, p, place);
 }
 
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place)
 {
-    __builtin_prefetch(bucket_of(t, place->hash));
+    fetch_line(bucket_of(t, place->hash));
 }
 
 void flow_prefetch(const struct vms_table *t, const struct place *place)
 {
     uint32_t slot = *bucket_of(t, place->hash);
+    if (slot)
+        fetch_lines(flow_at(t, slot), sizeof(struct flow));
+}
+
+/* A flow that changes its kind leaves its place between two others. */
+void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f)
+{
+    if (f->queue_prev)
+        fetch_line(&flow_at(t, f->queue_prev)->queue_prev);
+    if (f->queue_next)
+        fetch_line(&flow_at(t, f->queue_next)->queue_next);
+}
+
+void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place)
+{
+    uint32_t slot = *bucket_of(t, place->hash);
     if (!slot)
         return;
-    const uint8_t *flow = pool_at(&t->flows, slot);
-    for (size_t at = 0; at < offsetof(struct flow, syn_ns); at += CACHE_LINE)
-        __builtin_prefetch(flow + at, 1);
+    const struct flow *f = flow_at(t, slot);
+    if (f->hash != place->hash) {
+        if (f->chain)
+            fetch_lines(flow_at(t, f->chain), sizeof(struct flow));
+        return;
+    }
+    board_prefetch(t, &f->tcp[0]);
+    board_prefetch(t, &f->tcp[1]);
+    if (f->bins)
+        fetch_line(pool_at(&t->bins, f->bins));
+    if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
+        flow_prefetch_neighbours(t, f);
 }
 
 /* ---- life and death ---- */
+
+/* Keeps IPv6 addresses; false when there is no memory. */
+static bool keep_addresses(struct vms_table *t, const struct place *place, struct flow_key *key)
+{
+    *key = place->key;
+    if (key->ip_version == 4)
+        return true;
+    if (!(key->ip6 = pool_take(&t->addresses)))
+        return false;
+    struct addresses *addresses = pool_at(&t->addresses, key->ip6);
+    memcpy(addresses->ip[0], place->ip[0], 16);
+    memcpy(addresses->ip[1], place->ip[1], 16);
+    return true;
+}
+
+static void forget_addresses(struct vms_table *t, const struct flow_key *key)
+{
+    if (key->ip_version == 6 && key->ip6)
+        pool_give(&t->addresses, key->ip6);
+}
 
 bool flow_finished_room(const struct vms_table *t, uint32_t count)
 {
@@ -158,7 +246,9 @@ void flow_bury(struct vms_table *t, uint32_t slot)
         pool_give(&t->tunnels, f->tunnel);
     if (f->totals)
         pool_give(&t->totals, f->totals);
+    trouble_release(t, f);
     transit_release(t, f);
+    forget_addresses(t, &f->key);
     f->id = 0;                      /* no sighting may take it for alive */
     pool_give(&t->flows, slot);
 }
@@ -202,6 +292,17 @@ static bool is_due(const struct vms_table *t, const struct flow *f, int64_t time
     return f->queued_ns + timeout <= t->now_ns || f->queued_ns > t->now_ns;
 }
 
+/* Fetches what comes after this one: the next one's bucket, as it has come itself by now, and the one after that. */
+static void fetch_next_oldest(const struct vms_table *t, const struct flow *f)
+{
+    if (!f->queue_prev)
+        return;
+    const struct flow *next = flow_at(t, f->queue_prev);
+    fetch_line(bucket_of(t, next->hash));
+    if (next->queue_prev)
+        fetch_lines(flow_at(t, next->queue_prev), sizeof(struct flow));
+}
+
 /* When the oldest flow of any kind has to be looked at. */
 static int64_t next_due(const struct vms_table *t)
 {
@@ -224,6 +325,7 @@ void flow_expire(struct vms_table *t, uint32_t limit)
         uint32_t slot;
         for (; limit && (slot = flow_oldest(t, kind)) && is_due(t, flow_at(t, slot), timeout); limit--) {
             struct flow *f = flow_at(t, slot);
+            fetch_next_oldest(t, f);
             if (f->last_ns + timeout <= t->now_ns)
                 flow_end(t, slot, kind == KIND_CLOSED ? VMS_END_CLOSED : VMS_END_IDLE);
             else
@@ -275,12 +377,15 @@ static uint32_t make_flow(struct vms_table *t, const struct packet *p, const str
 {
     int direction = place->direction;
     bool listed;
-    uint32_t slot = take_slot(t, &listed);
-    if (!slot)
+    struct flow_key key;
+    uint32_t slot = keep_addresses(t, place, &key) ? take_slot(t, &listed) : 0;
+    if (!slot) {
+        forget_addresses(t, &key);
         return 0;
+    }
     struct flow *f = flow_at(t, slot);
     memset(f, 0, sizeof *f);
-    f->key = place->key;
+    f->key = key;
     f->hash = place->hash;
     f->chain = *bucket_of(t, f->hash);
     *bucket_of(t, f->hash) = slot;
@@ -302,7 +407,7 @@ static uint32_t make_flow(struct vms_table *t, const struct packet *p, const str
 /* Why this packet can not belong to the flow any more; VMS_END_NONE if it can. */
 static enum vms_end ended(const struct vms_table *t, const struct flow *f, const struct packet *p, int direction)
 {
-    bool anew = p->has_tcp && tcp_starts_anew(f, p, direction);
+    bool anew = p->has_tcp && tcp_starts_anew(t, f, p, direction);
     bool idle = p->ts_ns - f->last_ns >= flow_idle_timeout(t, f->kind);
     if (!anew && !idle)
         return VMS_END_NONE;
@@ -313,7 +418,7 @@ static enum vms_end ended(const struct vms_table *t, const struct flow *f, const
 
 uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    uint32_t slot = index_find(t, &place->key, place->hash);
+    uint32_t slot = index_find(t, place);
     if (!slot)
         return make_flow(t, p, place);
     struct flow *f = flow_at(t, slot);
@@ -324,11 +429,4 @@ uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struc
     }
     window_list(t, f, slot);
     return slot;
-}
-
-bool flow_has_endpoints(const struct flow *f, const struct place *place)
-{
-    const struct flow_key *key = &f->key;
-    return memcmp(key->ip, place->key.ip, sizeof key->ip) == 0 &&
-           memcmp(key->port, place->key.port, sizeof key->port) == 0 && key->protocol == place->key.protocol;
 }

@@ -14,7 +14,10 @@
 #include "presence.h"
 
 struct flow_key {
-    uint8_t ip[2][16];              /* lower endpoint first, compared as bytes; IPv4 fills four */
+    union {                         /* lower endpoint first, compared as bytes */
+        uint32_t ip4[2];            /* in network order */
+        uint32_t ip6;               /* handle of struct addresses */
+    };
     uint16_t port[2];
     uint32_t vni;
     uint16_t vlan[2];
@@ -23,7 +26,12 @@ struct flow_key {
     uint8_t flags;                  /* KEY_ */
     uint8_t zero;
 };
-_Static_assert(sizeof(struct flow_key) == 48 && offsetof(struct flow_key, port) == 32, "compared and hashed as bytes");
+_Static_assert(sizeof(struct flow_key) == 24 && offsetof(struct flow_key, port) == 8, "compared and hashed as bytes");
+
+/* An IPv6 flow's: four times as long as IPv4's, and so kept apart. */
+struct addresses {
+    uint8_t ip[2][16];
+};
 
 enum {
     KEY_HAS_VNI = 1,
@@ -59,21 +67,18 @@ struct tcp_half {
     uint32_t next;                  /* end of the highest sequence number seen */
     uint32_t acked;                 /* highest acknowledgment that the peer has sent */
     uint32_t edge;                  /* right edge of the window that the peer offers */
-    uint32_t blind_below;           /* holes below this were forgotten: no cause can be told there */
     uint32_t board;                 /* scoreboard handle, 0 if none */
-    uint32_t base_rtt_us;           /* lowest RTT ever, 0 if none */
-    uint32_t stray;                 /* end of a segment far out of the window: the next may show that it was true */
-    uint32_t stray_ack;             /* the same of an acknowledgment by the peer */
     uint32_t sent_us;               /* when the stream last advanced; modulo 2^32 */
-    uint16_t stray_length;
+    uint32_t base_rtt_us;           /* lowest RTT ever, 0 if none */
+    uint32_t blind_below;           /* holes below this were forgotten: no cause can be told there */
     uint16_t mss;                   /* that this side announced: the other's largest payload */
-    uint16_t flags;                 /* HALF_ */
     uint16_t last_ip_id;            /* the highest, whatever its protocol */
-    uint8_t scale;                  /* SCALE_ */
-    uint8_t duplicate_acks;         /* since the other side's ACK last moved on */
-    uint8_t ids_in_order;           /* how many steps of its IP identifications were small and forward */
+    uint16_t flags;                 /* HALF_ */
     uint8_t segments;               /* that took up sequence numbers, as far as it counts */
+    uint8_t scale : 5;              /* SCALE_ */
+    uint8_t ids_in_order : 3;       /* how many steps of its IP identifications were small and forward */
 };
+_Static_assert(sizeof(struct tcp_half) == 36, "two in little more than a cache line");
 
 enum {
     HALF_NEXT_KNOWN = 1,
@@ -82,7 +87,7 @@ enum {
     HALF_EDGE_KNOWN = 8,
     HALF_BLIND = 16,                /* blind_below counts */
     HALF_UNSURE = 32,
-    HALF_STRAY = 64,                /* stray counts */
+    HALF_STRAY = 64,                /* its trouble's stray counts */
     HALF_STRAY_ACK = 128,
     HALF_DATA = 256,                /* has sent payload */
     HALF_LAST_ALONE = 512,          /* the last segment that advanced was a single byte */
@@ -90,56 +95,88 @@ enum {
     HALF_ZERO_WINDOW = 2048,
     HALF_PROBED = 4096,             /* a byte was sent into a closed window */
     HALF_IDS_REPEAT = 8192,         /* its IP identifications do not tell packets apart */
-    HALF_REOPENED = 16384           /* its window was closed; a probe of that may still be on its way */
+    HALF_REOPENED = 16384,          /* its window was closed; a probe of that may still be on its way */
+    HALF_ACK_REPEATED = 32768       /* the peer has sent a duplicate ACK since its ACK last moved on */
 };
 
-/* Ordered by cache line: what every packet touches comes first. */
+/* What every flow counts of one direction, since the window opened. */
+struct tally {
+    uint64_t bytes;
+    uint64_t payload_bytes;
+    uint32_t packets;
+    uint32_t data_packets;
+    uint32_t mirror_duplicates;
+    uint32_t rtt_count;
+    uint64_t rtt_sum_ns;
+    uint64_t rtt_min_ns;            /* valid while rtt_count > 0 */
+    uint64_t rtt_max_ns;
+};
+
+/* And what few do. */
+struct trouble {
+    uint64_t unseen_bytes;
+    uint32_t retransmissions;
+    uint32_t spurious;
+    uint32_t upstream_losses;
+    uint32_t reordered;
+    uint32_t zero_windows;
+    uint32_t keepalives;
+    uint32_t window_probes;
+    uint32_t out_of_window;
+    uint32_t unknown_causes;
+    /* no counts; they outlive the window */
+    uint32_t stray;                 /* end of a segment far out of the window: the next may show that it was true */
+    uint32_t stray_ack;             /* the same of an acknowledgment by the peer */
+    uint16_t stray_length;
+};
+
+/* Five and a half cache lines, in the order in which packets need them: docs/layout.md has a picture. */
 struct flow {
+    /* to find it, and of every packet */
     struct flow_key key;
     uint32_t hash;                  /* upper half of the keyed hash */
     uint32_t chain;                 /* next flow in the same bucket */
-    uint8_t kind;
-    uint8_t client;                 /* index of the client's direction */
-    uint8_t role_source;
-    uint8_t state;
-    uint8_t end_reason;
-    uint8_t vlan_count;
-    uint16_t flags;                 /* FLOW_ */
-
     int64_t last_ns;
-    int64_t start_ns;
-    int64_t queued_ns;              /* when it was last put at its queue's head */
-    uint64_t id;
-    uint32_t queue_prev;
-    uint32_t queue_next;
+    uint16_t flags;                 /* FLOW_ */
+    uint8_t kind;
+    uint8_t client : 1;             /* index of the client's direction */
+    uint8_t state : 4;
+    uint8_t role_source : 3;
+    uint8_t mac[2][6];              /* of the sender in each direction */
+    uint32_t trouble;               /* handle of struct trouble[2], 0 if there was none */
+    uint32_t transits;              /* handle of vms_transit_t[2], 0 if no copy was timed in this window */
+
+    struct tally tally[2];          /* index: 0 if sent by the lower endpoint */
     int64_t request_ns;             /* last byte of a request that has no answer yet; 0 if none */
     uint32_t bins;                  /* histogram bins of this window: a list of chunks */
     uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
-    uint32_t totals;                /* handle of struct totals, 0 if none yet */
-    uint32_t transits;              /* handle of vms_transit_t[2], 0 if no copy was timed in this window */
 
-    struct tcp_half tcp[2];         /* index: 0 if sent by the lower endpoint */
-    vms_half_t delta[2];            /* since the window opened */
+    struct tcp_half tcp[2];
 
-    int64_t syn_ns;
-    int64_t syn_ack_ns;
-    int64_t handshake_server_ns;
-    int64_t handshake_client_ns;
+    /* of an answer, a queue, a record */
     uint64_t response_sum_ns;       /* since the window opened */
     uint64_t response_max_ns;
+    int64_t start_ns;
+    int64_t queued_ns;              /* when it was last put at its queue's head */
+    uint64_t id;
+    int64_t handshake_client_ns;    /* while FLOW_OPENING: when the SYN-ACK passed, or, before that, the SYN */
+    int64_t handshake_server_ns : 48;
+    uint64_t end_reason : 8;
+    uint64_t vlan_count : 8;
     uint32_t response_count;
+    uint32_t queue_prev;
+    uint32_t queue_next;
+    uint32_t totals;                /* handle of struct totals, 0 if none yet */
     uint32_t client_isn;            /* to know the same SYN again */
     uint32_t copied_least : 15;     /* how soon certain copies have come: copy.c tells in which unit; 0 if none has */
     uint32_t copied_most : 15;      /* and how late */
     uint32_t copies_each : 2;       /* how many have come of one packet, at most */
-    uint8_t mac[2][6];              /* of the sender in each direction */
     uint16_t vlan[VMS_VLAN_MAX];
 };
-_Static_assert(sizeof(struct flow) <= 512, "eight cache lines");
-_Static_assert(offsetof(struct flow, last_ns) == 64 && offsetof(struct flow, tcp) == 128, "a cache line each");
-
-/* Whole cache lines, so that no two flows share one. */
-#define FLOW_SIZE ((sizeof(struct flow) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
+_Static_assert(sizeof(struct flow) == 352, "five and a half cache lines");
+_Static_assert(offsetof(struct flow, tally) == 64 && offsetof(struct flow, tcp) == 192, "one, and two");
+_Static_assert(offsetof(struct flow, response_sum_ns) == 264, "behind this, few packets touch anything");
+_Static_assert(LATENCY_MOST_NS < 1LL << 47, "fits the server's half of the handshake");
 
 enum {
     FLOW_LISTED = 1,                /* its slot stands in the window's list */
@@ -154,6 +191,9 @@ enum {
     FLOW_COPIES_ROUTED = 1024,      /* a copy of a segment has come with another TTL */
     FLOW_COPIES_UNROUTED = 2048,    /* or with the same */
     FLOW_REFUSED = 4096,            /* the SYN was answered by a RST */
+    FLOW_SYN = 8192,
+    FLOW_SYN_ACK = 16384,
+    FLOW_OPENING = 32768,           /* a time that the handshake's next packet needs stands in handshake_client_ns */
     FLOW_FAST_OPEN = 512            /* the SYN carried data (RFC 7413): the server answers before the handshake is over */
 };
 
@@ -195,6 +235,8 @@ struct vms_table {
     struct pool flows;
     struct pool boards;
     struct pool holes;
+    struct pool addresses;
+    struct pool troubles;
     struct pool transits;
     struct pool tunnels;
     struct pool totals;
@@ -209,6 +251,7 @@ struct vms_table {
     uint32_t listed_count;
     uint32_t bin_count;
     vms_half_t overflow;
+    struct trouble untold[2];       /* of a flow for which there was no memory; never read */
 
     vms_record_t *finished;         /* a ring, oldest first */
     uint32_t finished_head;
@@ -227,23 +270,29 @@ static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
 
 /* Where a packet belongs: computed ahead, so that the memory it needs can be fetched ahead as well. */
 struct place {
-    struct flow_key key;
+    struct flow_key key;            /* of IPv6 without addresses, for which there may be no handle yet */
+    const uint8_t *ip[2];           /* the addresses, lower endpoint first */
     uint32_t hash;
     int direction;                  /* 0 if the lower endpoint sent it */
     uint64_t print;                 /* of the packet, where mirror duplicates are looked for */
 };
 
-struct place flow_place(const struct vms_table *t, const struct packet *p);
+void flow_place(const struct vms_table *t, const struct packet *p, struct place *place);
 
-/* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow. */
+/* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow, then its parts. */
 void flow_prefetch_bucket(const struct vms_table *t, const struct place *place);
 void flow_prefetch(const struct vms_table *t, const struct place *place);
+void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f);
+void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place);
 
 /* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */
 uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place);
 
 /* True when the endpoints and the protocol of the place are those of the flow, whatever the domain. */
-bool flow_has_endpoints(const struct flow *f, const struct place *place);
+bool flow_has_endpoints(const struct vms_table *t, const struct flow *f, const struct place *place);
+
+/* The address of an endpoint: 4 or 16 octets. */
+const uint8_t *flow_address(const struct vms_table *t, const struct flow *f, int endpoint);
 
 /* Moves a flow to the queue of another kind. */
 void flow_set_kind(struct vms_table *t, struct flow *f, enum flow_kind kind);
@@ -279,6 +328,16 @@ void role_guess(struct flow *f, const struct packet *p, int direction);
 enum likeness { LIKE_NONE, LIKE_COPY, LIKE_TWIN };
 enum likeness copy_judge(struct vms_table *t, const struct packet *p, const struct place *place);
 
+/* trouble.c: the counters of one direction that few flows need, made if there are none. */
+struct trouble *trouble_of(struct vms_table *t, struct flow *f, int direction);
+
+/* NULL if there are none. */
+const struct trouble *trouble_so_far(const struct vms_table *t, const struct flow *f, int direction);
+
+/* The next window counts from nothing. */
+void trouble_clear(struct vms_table *t, struct flow *f);
+void trouble_release(struct vms_table *t, struct flow *f);
+
 /* transit.c: how long a packet took from where the mirror first saw it to where it saw it again. */
 void transit_note(struct vms_table *t, struct flow *f, int direction, int64_t ns);
 void transit_add(vms_transit_t *sum, const vms_transit_t *part);
@@ -294,10 +353,11 @@ void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 /* scoreboard.c */
 uint32_t board_size(void);
 uint32_t board_hole_size(void);
+void board_prefetch(const struct vms_table *t, const struct tcp_half *half);
 
 /* tcp.c */
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
-bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction);
+bool tcp_starts_anew(const struct vms_table *t, const struct flow *f, const struct packet *p, int direction);
 int64_t tcp_earliest_resend_ns(const struct flow *f);
 void tcp_forget_resends(struct vms_table *t, struct flow *f);
 void tcp_release(struct vms_table *t, struct flow *f);

@@ -13,6 +13,21 @@ static int64_t measured(int64_t from_ns, int64_t to_ns, bool ambiguous)
     return sound && !ambiguous ? to_ns - from_ns : VMS_ABSENT;
 }
 
+/* When the handshake's last packet passed; 0 if nothing waits for the next. */
+static int64_t opening_ns(const struct flow *f)
+{
+    return f->flags & FLOW_OPENING ? f->handshake_client_ns : 0;
+}
+
+/* A time of 0 tells nothing. */
+static void note_opening(struct flow *f, uint16_t flag, int64_t ts_ns)
+{
+    if (!ts_ns)
+        return;
+    f->flags |= flag | FLOW_OPENING;
+    f->handshake_client_ns = ts_ns;
+}
+
 /* Once payload has passed, a SYN is a stray or a forgery and tells nothing about the roles. */
 static bool roles_open(const struct flow *f)
 {
@@ -22,11 +37,11 @@ static bool roles_open(const struct flow *f)
 static void handshake_syn(struct flow *f, int direction, const struct packet *p)
 {
     const struct tcp_half *self = &f->tcp[direction];
-    if (f->syn_ns && f->client != direction) {
+    if (f->flags & FLOW_SYN && f->client != direction) {
         f->flags |= FLOW_SIMULTANEOUS;
         return;
     }
-    if (self->flags & HALF_NEXT_KNOWN && f->syn_ns) {
+    if (self->flags & HALF_NEXT_KNOWN && f->flags & FLOW_SYN) {
         f->flags |= FLOW_SYN_RESENT;
         return;
     }
@@ -34,7 +49,10 @@ static void handshake_syn(struct flow *f, int direction, const struct packet *p)
         return;
     f->client = (uint8_t)direction;
     f->role_source = VMS_ROLE_SYN;
-    f->syn_ns = p->ts_ns;
+    if (f->flags & FLOW_SYN_ACK)
+        f->flags |= FLOW_SYN;
+    else
+        note_opening(f, FLOW_SYN, p->ts_ns);
     f->client_isn = p->tcp_seq;
     if (p->payload_bytes)
         f->flags |= FLOW_FAST_OPEN;
@@ -44,18 +62,18 @@ static void handshake_syn(struct flow *f, int direction, const struct packet *p)
 
 static void handshake_syn_ack(struct flow *f, int direction, const struct packet *p)
 {
-    if (f->syn_ack_ns) {
+    if (f->flags & FLOW_SYN_ACK) {
         f->flags |= FLOW_SYN_ACK_RESENT;
         return;
     }
-    if (!f->syn_ns && roles_open(f)) {
+    if (!(f->flags & FLOW_SYN) && roles_open(f)) {
         f->client = (uint8_t)!direction;
         f->role_source = VMS_ROLE_SYN;
     }
-    f->syn_ack_ns = p->ts_ns;
+    f->handshake_server_ns = measured(opening_ns(f), p->ts_ns, f->flags & (FLOW_SYN_RESENT | FLOW_SIMULTANEOUS));
+    note_opening(f, FLOW_SYN_ACK, p->ts_ns);
     if (f->state <= VMS_STATE_SYN_SENT)
         f->state = VMS_STATE_SYN_RECEIVED;
-    f->handshake_server_ns = measured(f->syn_ns, p->ts_ns, f->flags & (FLOW_SYN_RESENT | FLOW_SIMULTANEOUS));
     if (f->handshake_server_ns == VMS_ABSENT)
         return;
     f->flags |= FLOW_HANDSHAKE_SERVER;
@@ -69,12 +87,13 @@ static void handshake_ack(struct flow *f, const struct packet *p)
     const struct tcp_half *client = &f->tcp[f->client], *server = &f->tcp[!f->client];
     bool server_waited = !(server->flags & HALF_DATA) || f->flags & FLOW_FAST_OPEN;
     bool next_packet = p->ip_id && (uint16_t)(p->ip_id - client->last_ip_id) == 1;
-    bool at_once = !p->payload_bytes || (next_packet && p->ts_ns - f->syn_ack_ns <= PIGGYBACK_NS);
+    bool at_once = !p->payload_bytes || (next_packet && p->ts_ns - opening_ns(f) <= PIGGYBACK_NS);
     uint32_t begin = client->flags & HALF_NEXT_KNOWN ? client->next : client->acked;
     bool own = at_once && p->tcp_seq == begin && p->tcp_ack == server->next && server_waited &&
                !(f->flags & (FLOW_SYN_ACK_RESENT | FLOW_SIMULTANEOUS));
     f->state = VMS_STATE_ESTABLISHED;
-    f->handshake_client_ns = measured(f->syn_ack_ns, p->ts_ns, !own);
+    f->handshake_client_ns = measured(opening_ns(f), p->ts_ns, !own);
+    f->flags &= (uint16_t)~FLOW_OPENING;
     if (f->handshake_client_ns == VMS_ABSENT)
         return;
     f->flags |= FLOW_HANDSHAKE_CLIENT;
@@ -140,22 +159,22 @@ void handshake_fin(struct vms_table *t, struct flow *f, int direction)
 bool handshake_is_stray(const struct flow *f, int direction, const struct packet *p)
 {
     const struct tcp_half *client = &f->tcp[!direction];
-    if (!is_set(p, TCP_SYN | TCP_ACK) || !f->syn_ns || direction == f->client)
+    if (!is_set(p, TCP_SYN | TCP_ACK) || !(f->flags & FLOW_SYN) || direction == f->client)
         return false;
     uint32_t answered = p->tcp_ack - f->client_isn;     /* 1, and what a fast open has sent */
     return answered == 0 || answered > client->next - f->client_isn;
 }
 
-bool tcp_starts_anew(const struct flow *f, const struct packet *p, int direction)
+bool tcp_starts_anew(const struct vms_table *t, const struct flow *f, const struct packet *p, int direction)
 {
     const struct tcp_half *self = &f->tcp[direction], *peer = &f->tcp[!direction];
-    if (is_set(p, TCP_SYN | TCP_ACK) && peer->flags & HALF_STRAY && p->tcp_ack == peer->stray)
+    if (is_set(p, TCP_SYN | TCP_ACK) && peer->flags & HALF_STRAY && p->tcp_ack == trouble_so_far(t, f, !direction)->stray)
         return true;                                    /* it answers a SYN that had looked out of place */
     if (!is_set(p, TCP_SYN) || is_set(p, TCP_ACK) || is_set(p, TCP_RST))
         return false;
     if (!(self->flags & HALF_NEXT_KNOWN))
         return f->kind == KIND_CLOSED;
-    if (f->syn_ns && f->client == direction && p->tcp_seq == f->client_isn)
+    if (f->flags & FLOW_SYN && f->client == direction && p->tcp_seq == f->client_isn)
         return false;                                   /* the same SYN again */
     switch (f->state) {
     case VMS_STATE_SYN_SENT: case VMS_STATE_FIN_WAIT: case VMS_STATE_CLOSED: case VMS_STATE_RESET: return true;

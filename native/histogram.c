@@ -26,7 +26,7 @@ uint32_t histogram_chunk_size(void)
     return sizeof(struct chunk);
 }
 
-static uint32_t bucket_of(uint64_t ns)
+static uint32_t bucket_of_ns(uint64_t ns)
 {
     if (ns < SUB_BUCKETS)
         return (uint32_t)ns;
@@ -72,7 +72,7 @@ static struct chunk *chunk_with_room(struct vms_table *t, struct flow *f)
 
 void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns)
 {
-    uint16_t id = (uint16_t)(which * VMS_BUCKETS + bucket_of(ns));
+    uint16_t id = (uint16_t)(which * VMS_BUCKETS + bucket_of_ns(ns));
     for (uint32_t handle = f->bins; handle;) {
         struct chunk *chunk = pool_at(&t->bins, handle);
         if (count_in(chunk, id))

@@ -9,17 +9,17 @@
 
 static void count_sender(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
-    vms_half_t *delta = &f->delta[direction];
-    delta->packets++;
-    delta->bytes += p->ip_bytes;
-    delta->payload_bytes += p->payload_bytes;
+    struct tally *tally = &f->tally[direction];
+    tally->packets++;
+    tally->bytes += p->ip_bytes;
+    tally->payload_bytes += p->payload_bytes;
     if (p->payload_bytes && !p->has_tcp)
-        delta->data_packets++;                          /* tcp.c counts its own, probes apart */
+        tally->data_packets++;                          /* tcp.c counts its own, probes apart */
     if (p->src_mac)
         memcpy(f->mac[direction], p->src_mac, 6);
     f->flags |= direction ? FLOW_SEEN_1 : FLOW_SEEN_0;
     if (f->kind == KIND_NEW && ((f->flags & (FLOW_SEEN_0 | FLOW_SEEN_1)) == (FLOW_SEEN_0 | FLOW_SEEN_1) ||
-                                delta->packets >= CONFIRMING_PACKETS))
+                                tally->packets >= CONFIRMING_PACKETS))
         flow_set_kind(t, f, KIND_BOTH);
     if (p->ts_ns > f->last_ns)
         f->last_ns = p->ts_ns;
@@ -157,8 +157,10 @@ static void decode_one(struct vms_table *t, const struct batch *batch, const vms
     d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
     if (d->fate != VMS_FATE_FLOW)
         return;
-    d->place = flow_place(t, &d->packet);
+    flow_place(t, &d->packet, &d->place);
     flow_prefetch_bucket(t, &d->place);
+    if (d->packet.src_mac)
+        presence_prefetch(&t->presence, d->packet.src_mac);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
@@ -184,6 +186,9 @@ static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
     for (uint32_t i = 0; i < n; i++)
         if (group[i].fate == VMS_FATE_FLOW)
             flow_prefetch(t, &group[i].place);
+    for (uint32_t i = 0; i < n; i++)
+        if (group[i].fate == VMS_FATE_FLOW)
+            flow_prefetch_parts(t, &group[i].packet, &group[i].place);
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);

@@ -13,7 +13,7 @@
 
 /* Most texts are short: copying a fixed number of octets is faster than finding out how many. What is behind the text
    is overwritten by what comes next. */
-static char *copy(char *out, const char *text, uint64_t size)
+static char *append(char *out, const char *text, uint64_t size)
 {
     if (size <= VMS_TEXT_SLACK)
         memcpy(out, text, VMS_TEXT_SLACK);
@@ -54,9 +54,9 @@ static char *write_cell(char *out, const vms_column_t *column, uint64_t row)
     if (column->kind == VMS_COLUMN_CELLS) {
         uint32_t cell = column->codes[row];
         uint64_t begin = cell_begin(column, cell);
-        return copy(out, column->text + begin, column->ends[cell] - begin);
+        return append(out, column->text + begin, column->ends[cell] - begin);
     }
-    out = copy(out, column->text, column->head_size);
+    out = append(out, column->text, column->head_size);
     switch (column->kind) {
     case VMS_COLUMN_SIGNED:
         out = vms_write_signed(out, ((const int64_t *)column->values)[row]);
@@ -77,7 +77,7 @@ static char *write_cell(char *out, const vms_column_t *column, uint64_t row)
 /* One row; where it has no field, nothing. */
 static char *write_line(char *line, const vms_lines_t *lines, uint64_t row)
 {
-    char *out = copy(line, lines->measurement, lines->measurement_size);
+    char *out = append(line, lines->measurement, lines->measurement_size);
     for (uint32_t i = 0; i < lines->tags; i++)
         out = write_cell(out, &lines->columns[i], row);
     char *fields = out;

@@ -1,37 +1,49 @@
-#include <stdlib.h>
+#include <stdbool.h>
 #include <string.h>
 
+#include "memory.h"
 #include "pool.h"
 
 #define POOL_MOST_OBJECTS 0xfffffff0u
+#define POOL_STEP MEMORY_HUGE_PAGE
 
 int pool_open(struct pool *pool, uint32_t object_size, uint64_t limit)
 {
     memset(pool, 0, sizeof *pool);
     pool->object_size = object_size;
     pool->limit = limit > POOL_MOST_OBJECTS ? POOL_MOST_OBJECTS : (uint32_t)limit;
-    pool->chunks = calloc((pool->limit >> POOL_CHUNK_BITS) + 1, sizeof *pool->chunks);
-    return pool->chunks ? 0 : -1;
+    pool->reserved = (pool->limit + 1ULL) * object_size;
+    pool->objects = memory_reserve(pool->reserved);
+    if (!pool->objects)
+        return -1;
+    if (pool->reserved > POOL_STEP)                     /* the first step stays small, for tables of few flows */
+        memory_want_huge(pool->objects + POOL_STEP, pool->reserved - POOL_STEP);
+    return 0;
 }
 
 void pool_close(struct pool *pool)
 {
-    for (uint32_t i = 0; i < pool->chunk_count; i++)
-        free(pool->chunks[i]);
-    free(pool->chunks);
+    memory_free(pool->objects, pool->reserved);
     memset(pool, 0, sizeof *pool);
+}
+
+/* Makes room for one object more, and for many after it. */
+static bool grant(struct pool *pool)
+{
+    uint64_t left = pool->reserved - pool->granted, step = left < POOL_STEP ? left : POOL_STEP;
+    if (memory_grant(pool->objects + pool->granted, step))
+        return false;
+    pool->granted += step;
+    return true;
 }
 
 static uint32_t take_fresh(struct pool *pool)
 {
     if (pool->made == pool->limit)
         return 0;
-    if (pool->made >> POOL_CHUNK_BITS == pool->chunk_count) {
-        uint8_t *chunk = aligned_alloc(CACHE_LINE, (size_t)pool->object_size << POOL_CHUNK_BITS);
-        if (!chunk)
+    while ((pool->made + 2ULL) * pool->object_size > pool->granted)
+        if (!grant(pool))
             return 0;
-        pool->chunks[pool->chunk_count++] = chunk;
-    }
     return ++pool->made;
 }
 
@@ -62,5 +74,5 @@ void pool_reset(struct pool *pool)
 
 uint64_t pool_resident(const struct pool *pool)
 {
-    return ((uint64_t)pool->chunk_count * pool->object_size) << POOL_CHUNK_BITS;
+    return pool->granted;
 }

@@ -1,25 +1,24 @@
 /*
- * Fixed-size objects by 32-bit handle, in chunks that are allocated when first needed and never move. A handle of 0
- * means none. The number of objects is bounded; a pool that is full, or for which the system has no memory, says so
- * by handing out 0.
+ * Fixed-size objects by 32-bit handle. Addresses for all of them are reserved at once, so that they never move and a
+ * handle is a place; memory is taken when first needed. A handle of 0 means none. The number of objects is bounded; a
+ * pool that is full, or for which the system has no memory, says so by handing out 0.
  */
 #ifndef VMS_POOL_H
 #define VMS_POOL_H
 
 #include <stdint.h>
 
-#define CACHE_LINE 64
-#define POOL_CHUNK_BITS 10
-#define POOL_CHUNK (1u << POOL_CHUNK_BITS)
+#include "cache.h"
 
 struct pool {
-    uint8_t **chunks;
+    uint8_t *objects;           /* place 0 is never used */
     uint32_t object_size;
     uint32_t limit;             /* most objects that may exist */
     uint32_t made;              /* handles 1..made have been handed out at least once */
     uint32_t in_use;
     uint32_t free_head;         /* given back, linked through their first four bytes */
-    uint32_t chunk_count;
+    uint64_t reserved;          /* octets of addresses */
+    uint64_t granted;           /* octets that may be used by now */
 };
 
 int pool_open(struct pool *pool, uint32_t object_size, uint64_t limit);
@@ -36,8 +35,7 @@ uint64_t pool_resident(const struct pool *pool);
 
 static inline void *pool_at(const struct pool *pool, uint32_t handle)
 {
-    uint32_t index = handle - 1;
-    return pool->chunks[index >> POOL_CHUNK_BITS] + (size_t)(index & (POOL_CHUNK - 1)) * pool->object_size;
+    return pool->objects + (size_t)handle * pool->object_size;
 }
 
 #endif

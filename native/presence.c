@@ -1,12 +1,11 @@
-#include <stdlib.h>
-
 #include "flow.h"
+#include "memory.h"
 
 #define CARD_IN_USE (1ULL << 48)
 
 void presence_close(struct presence *presence)
 {
-    free(presence->sets);
+    memory_free(presence->sets, PRESENCE_SETS * sizeof *presence->sets);
     presence->sets = NULL;
 }
 
@@ -15,11 +14,16 @@ static uint64_t number_of(const uint8_t *mac)
     return CARD_IN_USE | (uint64_t)be16(mac) << 32 | be32(mac + 2);
 }
 
+static struct card *set_of_card(const struct presence *presence, uint64_t number)
+{
+    unsigned __int128 product = (unsigned __int128)(number ^ presence->secret) * 0x9e3779b97f4a7c15u;
+    return presence->sets[(uint64_t)(product >> 64) % PRESENCE_SETS];
+}
+
 /* The card's place: its own, a free one, or that of the card that was heard least lately. */
 static struct card *place_of(struct presence *presence, uint64_t number)
 {
-    unsigned __int128 product = (unsigned __int128)(number ^ presence->secret) * 0x9e3779b97f4a7c15u;
-    struct card *set = presence->sets[(uint64_t)(product >> 64) % PRESENCE_SETS], *oldest = &set[0];
+    struct card *set = set_of_card(presence, number), *oldest = &set[0];
     for (int i = 0; i < PRESENCE_WAYS; i++) {
         if (set[i].mac == number || !set[i].mac)
             return &set[i];
@@ -34,9 +38,16 @@ static struct card *place_of(struct presence *presence, uint64_t number)
     return oldest;
 }
 
+void presence_prefetch(const struct presence *presence, const uint8_t *mac)
+{
+    if (!presence->sets)
+        return;
+    fetch_line(set_of_card(presence, number_of(mac)));    /* few sets have more than one card */
+}
+
 void presence_note(struct presence *presence, const uint8_t *mac, int64_t ts_ns)
 {
-    if (!presence->sets && !(presence->sets = calloc(PRESENCE_SETS, sizeof *presence->sets)))
+    if (!presence->sets && !(presence->sets = memory_array(PRESENCE_SETS * sizeof *presence->sets)))
         return;
     uint64_t number = number_of(mac);
     struct card *card = place_of(presence, number);

@@ -31,6 +31,9 @@ struct presence {
 
 void presence_close(struct presence *presence);
 
+/* Fetches what presence_note will touch. */
+void presence_prefetch(const struct presence *presence, const uint8_t *mac);
+
 /* A packet from this card. */
 void presence_note(struct presence *presence, const uint8_t *mac, int64_t ts_ns);
 

@@ -24,15 +24,15 @@ void rtt_note_base(struct tcp_half *half, uint64_t ns)
 
 void rtt_sample(struct vms_table *t, struct flow *f, int direction, int64_t sent_ns, int64_t acked_ns)
 {
-    vms_half_t *delta = &f->delta[direction];
+    struct tally *tally = &f->tally[direction];
     uint64_t ns = (uint64_t)(acked_ns - sent_ns);
     if (acked_ns < sent_ns || ns > LATENCY_MOST_NS)
         return;
-    if (!delta->rtt_count++ || ns < delta->rtt_min_ns)
-        delta->rtt_min_ns = ns;
-    if (ns > delta->rtt_max_ns)
-        delta->rtt_max_ns = ns;
-    delta->rtt_sum_ns += ns;
+    if (!tally->rtt_count++ || ns < tally->rtt_min_ns)
+        tally->rtt_min_ns = ns;
+    if (ns > tally->rtt_max_ns)
+        tally->rtt_max_ns = ns;
+    tally->rtt_sum_ns += ns;
     rtt_note_base(&f->tcp[direction], ns);
     histogram_add(t, f, direction ? KEPT_RTT_1 : KEPT_RTT_0, ns);
 }

@@ -28,7 +28,7 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half)
         return NULL;
     }
     b = board_of(t, half);
-    memset(b, 0, offsetof(struct scoreboard, flight_ns));
+    memset(b, 0, offsetof(struct scoreboard, flight_end));
     return b;
 }
 
@@ -273,6 +273,15 @@ struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t 
 }
 
 /* ---- the whole ---- */
+
+void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
+{
+    const struct scoreboard *b = board_of(t, half);
+    if (!b)
+        return;
+    fetch_line(b);
+    fetch_line(b->flight_ns);
+}
 
 void board_drop(struct vms_table *t, struct tcp_half *half)
 {

@@ -50,23 +50,22 @@ static void expect_naming(struct vms_table *t, struct tcp_half *self, const stru
 bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
-    vms_half_t *delta = &f->delta[direction];
     const struct tcp_half *peer = &f->tcp[!direction];
     bool closed_window = peer->flags & (HALF_ZERO_WINDOW | HALF_REOPENED);
     if (!(self->flags & HALF_NEXT_KNOWN))
         return false;
     if (closed_window && p->payload_bytes == 1 && p->tcp_seq == self->next) {
         self->flags |= HALF_PROBED;
-        delta->window_probes++;
+        trouble_of(t, f, direction)->window_probes++;
         return true;
     }
     if (!is_one_below(self, p) || is_resent_byte(self, p) || is_overtaken(t, f, self, p))
         return false;
     expect_naming(t, self, p);
     if (closed_window)
-        delta->window_probes++;
+        trouble_of(t, f, direction)->window_probes++;
     else
-        delta->keepalives++;
+        trouble_of(t, f, direction)->keepalives++;
     return true;
 }
 
@@ -139,10 +138,10 @@ struct old_segment {
 };
 
 /* Its bytes were ACKed before it came: the receiver had them. */
-static void resent_needlessly(vms_half_t *delta, const struct old_segment *s)
+static void resent_acked(struct trouble *trouble, const struct old_segment *s)
 {
-    delta->retransmissions += s->segments;
-    delta->spurious += s->segments;
+    trouble->retransmissions += s->segments;
+    trouble->spurious += s->segments;
 }
 
 /* The tap had seen the bytes, or knows that they had been sent before: a DSACK may still call that needless. */
@@ -164,7 +163,7 @@ static bool was_overtaken(const struct flow *f, const struct tcp_half *self, con
 {
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     bool early = age_ns < tcp_earliest_resend_ns(f);
-    if (early && rtt_path_ns(f) && !hole->after_pause && !self->duplicate_acks)
+    if (early && rtt_path_ns(f) && !hole->after_pause && !(self->flags & HALF_ACK_REPEATED))
         return true;
     switch (order_of(self, s->packet, &hole->opener)) {
     case ORDER_BEFORE: return early || age_ns < OVERTAKEN_MOST_NS;
@@ -179,11 +178,11 @@ static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, c
     struct tcp_half *self = &f->tcp[direction];
     struct scoreboard *b = board_of(t, self);
     if (was_overtaken(f, self, s, hole)) {
-        f->delta[direction].reordered += s->segments;
+        trouble_of(t, f, direction)->reordered += s->segments;
         board_abort(b, s->packet->tcp_seq);             /* what lies behind waited for this one */
         return;
     }
-    f->delta[direction].upstream_losses += s->segments;
+    trouble_of(t, f, direction)->upstream_losses += s->segments;
     expect_verdict(t, self, s, RESEND_FILLS);
 }
 
@@ -191,7 +190,7 @@ static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, c
 static void fill_acked_hole(struct vms_table *t, struct flow *f, int direction, const struct old_segment *s,
                             const struct hole *hole, uint32_t bytes)
 {
-    vms_half_t *delta = &f->delta[direction];
+    struct trouble *trouble = trouble_of(t, f, direction);
     int64_t age_ns = s->packet->ts_ns - hole->born_ns;
     int64_t late_ns = t->options.duplicate_horizon_ns;
     enum sent_order order = order_of(&f->tcp[direction], s->packet, &hole->opener);
@@ -199,13 +198,13 @@ static void fill_acked_hole(struct vms_table *t, struct flow *f, int direction, 
     bool early = age_ns < TAP_REORDERING_NS || age_ns < copy_latest_ns(f) ||
                  (age_ns < tcp_earliest_resend_ns(f) && no_timer_yet);
     if (order == ORDER_AFTER || (order == ORDER_UNKNOWN && !early && (age_ns > late_ns || !f->copied_most))) {
-        resent_needlessly(delta, s);
+        resent_acked(trouble, s);
         expect_verdict(t, &f->tcp[direction], s, RESEND_SETTLED);
     } else if (early || order == ORDER_BEFORE) {
-        delta->reordered += s->segments;
-        delta->unseen_bytes -= delta->unseen_bytes < bytes ? delta->unseen_bytes : bytes;
+        trouble->reordered += s->segments;
+        trouble->unseen_bytes -= trouble->unseen_bytes < bytes ? trouble->unseen_bytes : bytes;
     } else {
-        delta->unknown_causes += s->segments;
+        trouble->unknown_causes += s->segments;
     }
 }
 
@@ -213,11 +212,11 @@ static void send_again(struct vms_table *t, struct flow *f, int direction, const
 {
     struct tcp_half *self = &f->tcp[direction];
     if (self->flags & HALF_ACKED_KNOWN && seq_at_most(s->end, self->acked)) {
-        resent_needlessly(&f->delta[direction], s);
+        resent_acked(trouble_of(t, f, direction), s);
         expect_verdict(t, self, s, RESEND_SETTLED);
         return;
     }
-    f->delta[direction].retransmissions += s->segments;
+    trouble_of(t, f, direction)->retransmissions += s->segments;
     expect_verdict(t, self, s, RESEND_SEEN);
 }
 
@@ -235,7 +234,7 @@ static void old_segment(struct vms_table *t, struct flow *f, int direction, cons
     else if (fill == FILL_ACKED)
         fill_acked_hole(t, f, direction, &s, &hole, bytes);
     else if (self->flags & HALF_BLIND && seq_before(p->tcp_seq, self->blind_below))
-        f->delta[direction].unknown_causes += s.segments;
+        trouble_of(t, f, direction)->unknown_causes += s.segments;
     else
         send_again(t, f, direction, &s);
     if (seq_before(self->next, end))

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "memory.h"
 #include "tcp.h"
 
 #define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
@@ -15,11 +16,18 @@ static uint32_t bucket_count(uint64_t max_flows)
     return count;
 }
 
+static uint64_t buckets_size(const vms_table_t *t)
+{
+    return ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets;
+}
+
 static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
-    return pool_open(&t->flows, FLOW_SIZE, flows) || pool_open(&t->boards, board_size(), flows * 2) ||
+    return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
            pool_open(&t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
+           pool_open(&t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
+           pool_open(&t->troubles, 2 * sizeof(struct trouble), flows) ||
            pool_open(&t->transits, 2 * sizeof(vms_transit_t), flows) ||
            pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
            pool_open(&t->totals, sizeof(struct totals), finished) ||
@@ -30,7 +38,7 @@ static int open_memory(vms_table_t *t)
 {
     uint64_t flows = t->options.max_flows;
     t->bucket_mask = bucket_count(flows) - 1;
-    t->buckets = calloc((size_t)t->bucket_mask + 1, sizeof *t->buckets);
+    t->buckets = memory_array(buckets_size(t));
     t->listed = malloc(flows * sizeof *t->listed);
     if (t->options.keep_finished)
         t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
@@ -64,6 +72,8 @@ void vms_close(vms_table_t *t)
     pool_close(&t->flows);
     pool_close(&t->boards);
     pool_close(&t->holes);
+    pool_close(&t->addresses);
+    pool_close(&t->troubles);
     pool_close(&t->transits);
     pool_close(&t->tunnels);
     pool_close(&t->totals);
@@ -72,7 +82,7 @@ void vms_close(vms_table_t *t)
     notices_close(&t->decoder.notices);
     presence_close(&t->presence);
     duplicates_close(&t->duplicates);
-    free(t->buckets);
+    memory_free(t->buckets, buckets_size(t));
     free(t->listed);
     free(t->finished);
     free(t);
@@ -103,21 +113,22 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
-    uint64_t index = ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets / t->options.max_flows;
-    m->flow = FLOW_SIZE + index + sizeof *t->listed;
-    m->scoreboard = t->boards.object_size;
+    uint64_t index = buckets_size(t) / t->options.max_flows;
+    m->flow = sizeof(struct flow) + index + sizeof *t->listed;
+    m->scoreboard = t->boards.object_size + sizeof(struct trouble);
     m->hole = t->holes.object_size;
     m->transits = t->transits.object_size;
-    m->tunnel = t->tunnels.object_size;
+    m->tunnel = t->tunnels.object_size + t->addresses.object_size;
     m->totals = t->options.keep_finished ? t->totals.object_size : 0;
     m->bins = t->bins.object_size;
     m->worst_flow = m->flow + 2 * (m->scoreboard + BOARD_HOLES * m->hole) + m->transits + m->tunnel +
                     m->totals;
     m->flows_in_use = t->flows.in_use;
     m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->holes) +
+                  pool_resident(&t->addresses) + pool_resident(&t->troubles) +
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
-                  ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets +
+                  buckets_size(t) +
                   (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
                   FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +

@@ -3,13 +3,14 @@
 
 #include "tcp.h"
 
-static void track_closed_window(struct flow *f, int direction, const struct packet *p)
+static void track_closed_window(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
     const struct tcp_half *peer = &f->tcp[!direction];
     if (is_set(p, TCP_SYN))
         return;
-    f->delta[direction].zero_windows += p->tcp_window == 0;
+    if (p->tcp_window == 0)
+        trouble_of(t, f, direction)->zero_windows++;
     if (peer->flags & HALF_ACKED_KNOWN && seq_before(p->tcp_ack, peer->acked))
         return;                                         /* overtaken: no news (RFC 9293 section 3.10.7.4, SND.WL2) */
     if (p->tcp_window == 0) {
@@ -24,7 +25,7 @@ static void track_closed_window(struct flow *f, int direction, const struct pack
 /* Only part of a fragmented segment can be placed. */
 static void fragment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
-    f->delta[direction].data_packets += p->payload_bytes != 0;
+    f->tally[direction].data_packets += p->payload_bytes != 0;
     if (is_set(p, TCP_ACK))
         ack_received(t, f, direction, p);
     belief_lose_track(t, &f->tcp[direction]);
@@ -34,7 +35,7 @@ static void whole_segment(struct vms_table *t, struct flow *f, int direction, co
 {
     bool probe = segment_probe(t, f, direction, p);
     if (!probe && p->payload_bytes)
-        f->delta[direction].data_packets += segments_of(p->payload_bytes, f->tcp[!direction].mss);
+        f->tally[direction].data_packets += segments_of(p->payload_bytes, f->tcp[!direction].mss);
     if (!probe && !belief_place(t, f, direction, p))
         return;
     if (!probe)
@@ -45,7 +46,7 @@ static void whole_segment(struct vms_table *t, struct flow *f, int direction, co
         response_packet(t, f, direction, p->ts_ns);
     if (is_set(p, TCP_FIN))
         handshake_fin(t, f, direction);
-    track_closed_window(f, direction, p);
+    track_closed_window(t, f, direction, p);
 }
 
 void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct packet *p)

@@ -53,8 +53,8 @@ bool handshake_is_stray(const struct flow *f, int direction, const struct packet
 /* Finds the segment's place, or begins to follow the direction there. False when it lies outside of the window. */
 bool belief_place(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
-/* False when the acknowledgment covers what can not have been sent. `sender` is the side it speaks to. */
-bool belief_ack(struct vms_table *t, struct tcp_half *sender, uint32_t ack);
+/* False when the acknowledgment covers what can not have been sent in this direction. */
+bool belief_ack(struct vms_table *t, struct flow *f, int direction, uint32_t ack);
 
 /* Takes in the window that `direction` offers. */
 void belief_window(struct flow *f, int direction, const struct packet *p);
@@ -135,10 +135,11 @@ struct scoreboard {
     uint8_t resend_next;            /* a ring: the place of the next one */
     uint8_t resend_count;
     int64_t resent_ns;
-    int64_t flight_ns[BOARD_FLIGHT];
-    uint32_t flight_end[BOARD_FLIGHT];
+    uint32_t flight_end[BOARD_FLIGHT];      /* the first ones are in the same cache line: most flights are short */
     struct resend resends[BOARD_RESENDS];
+    _Alignas(CACHE_LINE) int64_t flight_ns[BOARD_FLIGHT];
 };
+_Static_assert(sizeof(struct scoreboard) == 512, "eight cache lines");
 
 /* The scoreboard of a direction, made if there is none; NULL when there are too many. */
 struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);

@@ -103,7 +103,8 @@ static enum vms_fate decode_icmp(struct decoder *d, struct cursor c, struct pack
 
 enum vms_fate decode_transport(struct decoder *d, struct cursor c, struct packet *p, uint32_t size)
 {
-    p->transport = c;
+    p->transport.at = c.at;                             /* one by one: a copy of both would wait for them in memory */
+    p->transport.end = c.end;
     switch (p->protocol) {
     case TRANSPORT_TCP: return decode_tcp(d, c, p, size);
     case TRANSPORT_UDP: return decode_udp(d, c, p, size);

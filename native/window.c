@@ -50,6 +50,37 @@ static void put_tunnel(const struct vms_table *t, const struct flow *f, vms_reco
     memcpy(r->outer_dst, reverse ? tunnel->src : tunnel->dst, 16);
 }
 
+static void put_half(const struct vms_table *t, const struct flow *f, int direction, vms_half_t *half)
+{
+    const struct tally *tally = &f->tally[direction];
+    const struct trouble *trouble = trouble_so_far(t, f, direction);
+    *half = (vms_half_t){
+        .bytes = tally->bytes, .payload_bytes = tally->payload_bytes, .packets = tally->packets,
+        .data_packets = tally->data_packets, .mirror_duplicates = tally->mirror_duplicates,
+        .rtt_count = tally->rtt_count, .rtt_sum_ns = tally->rtt_sum_ns, .rtt_min_ns = tally->rtt_min_ns,
+        .rtt_max_ns = tally->rtt_max_ns,
+    };
+    if (!trouble)
+        return;
+    half->unseen_bytes = trouble->unseen_bytes;
+    half->retransmissions = trouble->retransmissions;
+    half->spurious = trouble->spurious;
+    half->upstream_losses = trouble->upstream_losses;
+    half->reordered = trouble->reordered;
+    half->zero_windows = trouble->zero_windows;
+    half->keepalives = trouble->keepalives;
+    half->window_probes = trouble->window_probes;
+    half->out_of_window = trouble->out_of_window;
+    half->unknown_causes = trouble->unknown_causes;
+}
+
+static void add_half(const struct vms_table *t, const struct flow *f, int direction, vms_half_t *sum)
+{
+    vms_half_t half;
+    put_half(t, f, direction, &half);
+    half_add(sum, &half);
+}
+
 static void put_identity(const struct vms_table *t, const struct flow *f, vms_record_t *r)
 {
     int client = f->client, server = !f->client;
@@ -57,8 +88,9 @@ static void put_identity(const struct vms_table *t, const struct flow *f, vms_re
     r->start_ns = f->start_ns;
     r->end_ns = f->last_ns;
     r->vni = f->key.vni;
-    memcpy(r->client_ip, f->key.ip[client], 16);
-    memcpy(r->server_ip, f->key.ip[server], 16);
+    size_t address = f->key.ip_version == 4 ? 4 : 16;
+    memcpy(r->client_ip, flow_address(t, f, client), address);
+    memcpy(r->server_ip, flow_address(t, f, server), address);
     memcpy(r->client_mac, f->mac[client], 6);
     memcpy(r->server_mac, f->mac[server], 6);
     r->client_port = f->key.port[client];
@@ -81,7 +113,7 @@ static uint32_t record_flags(const struct flow *f)
            (f->key.flags & KEY_HAS_PORTS ? VMS_RECORD_HAS_PORTS : 0) |
            (f->tcp[client].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_C2S : 0) |
            (f->tcp[server].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_S2C : 0) |
-           (f->syn_ack_ns ? VMS_RECORD_ANSWERED : 0) | (f->flags & FLOW_REFUSED ? VMS_RECORD_REFUSED : 0) |
+           (f->flags & FLOW_SYN_ACK ? VMS_RECORD_ANSWERED : 0) | (f->flags & FLOW_REFUSED ? VMS_RECORD_REFUSED : 0) |
            (f->flags & seen[client] ? VMS_RECORD_SEEN_C2S : 0) | (f->flags & seen[server] ? VMS_RECORD_SEEN_S2C : 0);
 }
 
@@ -94,8 +126,8 @@ static void put_window(const struct vms_table *t, const struct flow *f, vms_reco
     r->response_sum_ns = f->response_sum_ns;
     r->response_max_ns = f->response_max_ns;
     r->response_count = f->response_count;
-    r->c2s = f->delta[f->client];
-    r->s2c = f->delta[!f->client];
+    put_half(t, f, f->client, &r->c2s);
+    put_half(t, f, !f->client, &r->s2c);
     if (f->transits) {
         r->c2s_transit = *transit_of(t, f, f->client);
         r->s2c_transit = *transit_of(t, f, !f->client);
@@ -120,8 +152,8 @@ static void keep_totals(struct vms_table *t, struct flow *f)
     struct totals *totals = t->finished ? want_totals(t, f) : NULL;
     if (!totals)
         return;
-    half_add(&totals->half[0], &f->delta[0]);
-    half_add(&totals->half[1], &f->delta[1]);
+    add_half(t, f, 0, &totals->half[0]);
+    add_half(t, f, 1, &totals->half[1]);
     for (int direction = 0; f->transits && direction < 2; direction++)
         transit_add(&totals->transit[direction], transit_of(t, f, direction));
     totals->response_sum_ns += f->response_sum_ns;
@@ -133,7 +165,7 @@ static void keep_totals(struct vms_table *t, struct flow *f)
 static void put_life(const struct vms_table *t, const struct flow *f, vms_record_t *r)
 {
     r->handshake_server_ns = f->handshake_server_ns;
-    r->handshake_client_ns = f->handshake_client_ns;
+    r->handshake_client_ns = f->flags & FLOW_OPENING ? VMS_ABSENT : f->handshake_client_ns;
     if (!f->totals)
         return;
     const struct totals *before = pool_at(&t->totals, f->totals);
@@ -170,7 +202,9 @@ static void cut_long_flow(struct vms_table *t, struct flow *f)
     pool_give(&t->totals, f->totals);
     f->totals = 0;
     f->start_ns = f->last_ns;
-    f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;
+    f->handshake_server_ns = VMS_ABSENT;
+    if (!(f->flags & FLOW_OPENING))
+        f->handshake_client_ns = VMS_ABSENT;
     tcp_forget_resends(t, f);                           /* a verdict now would excuse a loss of the next part */
 }
 
@@ -186,19 +220,22 @@ uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capac
 
 /* ---- roll ---- */
 
+#define ROLL_AHEAD 16               /* flows */
+
 void window_fold(struct vms_table *t, uint32_t slot)
 {
     const struct flow *f = flow_at(t, slot);
-    half_add(&t->overflow, &f->delta[0]);
-    half_add(&t->overflow, &f->delta[1]);
-    t->counters.samples_unbinned += f->delta[0].rtt_count + f->delta[1].rtt_count + f->response_count;
+    add_half(t, f, 0, &t->overflow);
+    add_half(t, f, 1, &t->overflow);
+    t->counters.samples_unbinned += f->tally[0].rtt_count + f->tally[1].rtt_count + f->response_count;
     t->counters.records_folded++;
 }
 
 static void clear_window(struct vms_table *t, struct flow *f)
 {
     transit_release(t, f);
-    memset(f->delta, 0, sizeof f->delta);
+    trouble_clear(t, f);
+    memset(f->tally, 0, sizeof f->tally);
     f->response_sum_ns = f->response_max_ns = 0;
     f->response_count = 0;
     f->bins = 0;
@@ -243,6 +280,28 @@ static void roll_flow(struct vms_table *t, uint32_t slot, vms_record_t *r)
     cut_long_flow(t, f);
 }
 
+/* Flows that are listed behind this one are on their way from memory, first they and then their parts. */
+static void fetch_listed(const struct vms_table *t, uint32_t index)
+{
+    if (index + ROLL_AHEAD < t->listed_count)
+        fetch_lines(flow_at(t, t->listed[index + ROLL_AHEAD]), sizeof(struct flow));
+    if (index + ROLL_AHEAD / 2 >= t->listed_count)
+        return;
+    const struct flow *f = flow_at(t, t->listed[index + ROLL_AHEAD / 2]);
+    if (f->bins)
+        fetch_line(pool_at(&t->bins, f->bins));
+    if (f->tunnel)
+        fetch_line(pool_at(&t->tunnels, f->tunnel));
+    if (f->transits)
+        fetch_lines(pool_at(&t->transits, f->transits), t->transits.object_size);
+    if (f->trouble)
+        fetch_lines(pool_at(&t->troubles, f->trouble), t->troubles.object_size);
+    if (f->totals)
+        fetch_lines(pool_at(&t->totals, f->totals), t->totals.object_size);
+    if (f->kind == KIND_GHOST)
+        flow_prefetch_neighbours(t, f);
+}
+
 uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
                   uint32_t bin_capacity, uint32_t *bin_count)
 {
@@ -250,6 +309,7 @@ uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacit
     *bin_count = 0;
     for (; written < t->listed_count && written < record_capacity; written++) {
         const struct flow *f = flow_at(t, t->listed[written]);
+        fetch_listed(t, written);
         *bin_count += histogram_export(t, f, written, bins + *bin_count, bin_capacity - *bin_count);
         roll_flow(t, t->listed[written], &records[written]);
     }
