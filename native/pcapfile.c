@@ -13,7 +13,7 @@
  * stretch.
  */
 
-#define _DEFAULT_SOURCE             /* madvise */
+#define _DEFAULT_SOURCE 1           /* madvise */
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -28,7 +28,7 @@
 #define MAGIC_MICROSECONDS 0xa1b2c3d4u
 #define MAGIC_NANOSECONDS 0xa1b23c4du
 #define MOST_OCTETS 262144          /* libpcap's bound on a packet (MAXIMUM_SNAPLEN) */
-#define BATCH 1024
+#define RECORDS_AT_A_TIME 1024
 #define STRETCH (UINT64_C(8) << 20) /* mapped in ahead, and given back behind */
 
 #ifndef MADV_POPULATE_READ
@@ -49,7 +49,7 @@ struct vms_file {
     uint32_t first, count;          /* of the batch, what is not counted yet */
     int fd;
     bool is_swapped;
-    vms_meta_t batch[BATCH];
+    vms_meta_t batch[RECORDS_AT_A_TIME];
 };
 
 static uint32_t word(const struct vms_file *file, uint64_t at)
@@ -139,12 +139,12 @@ static uint64_t end_of_record(const struct vms_file *file)
     return is_whole ? file->at + RECORD_SIZE + captured : 0;
 }
 
-static void next_batch(struct vms_file *file)
+static void next_records(struct vms_file *file)
 {
     uint64_t end;
     file->first = file->count = 0;
     file->base = file->at;
-    while (file->count < BATCH && file->at < file->ahead && (end = end_of_record(file))) {
+    while (file->count < RECORDS_AT_A_TIME && file->at < file->ahead && (end = end_of_record(file))) {
         const uint64_t data = file->at + RECORD_SIZE;
         file->batch[file->count++] = (vms_meta_t){
             .sec = word(file, file->at), .fraction = word(file, file->at + 4),
@@ -159,7 +159,7 @@ enum vms_file_state vms_file_poll(vms_file_t *file, vms_table_t *table)
     if (file->first == file->count) {
         if (file->at >= file->ahead)
             move_on(file);
-        next_batch(file);
+        next_records(file);
         if (!file->count)
             return file->at == file->size ? VMS_FILE_END : VMS_FILE_ODD;
     }

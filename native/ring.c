@@ -18,7 +18,7 @@
 #include "bytes.h"
 #include "vms.h"
 
-#define BATCH 1024
+#define FRAMES_AT_A_TIME 1024
 #define MACS 12
 #define TAG 4
 
@@ -31,7 +31,7 @@ struct vms_ring {
     uint8_t *at;                    /* the next packet's header */
     uint64_t packets;               /* counted */
     bool is_open;                   /* the block is ours, and begun */
-    vms_meta_t batch[BATCH];
+    vms_meta_t batch[FRAMES_AT_A_TIME];
 };
 
 vms_ring_t *vms_ring_open(uint8_t *blocks, uint32_t block_size, uint32_t block_count)
@@ -86,11 +86,11 @@ static uint8_t *whole_frame(struct tpacket3_hdr *header)
     return frame;
 }
 
-static void next_batch(struct vms_ring *ring, uint32_t most)
+static void next_frames(struct vms_ring *ring, uint32_t most)
 {
     const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
     ring->first = ring->count = 0;
-    for (; ring->left && ring->count < BATCH && ring->count < most; ring->left--) {
+    for (; ring->left && ring->count < FRAMES_AT_A_TIME && ring->count < most; ring->left--) {
         struct tpacket3_hdr *header = (struct tpacket3_hdr *)ring->at;
         const uint8_t *frame = whole_frame(header), *end = ring->at + header->tp_mac + header->tp_snaplen;
         ring->batch[ring->count++] = (vms_meta_t){
@@ -106,7 +106,7 @@ enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t
     if (ring->first == ring->count) {
         if (!ring->is_open && !open_block(ring))
             return VMS_RING_IDLE;
-        next_batch(ring, most);
+        next_frames(ring, most);
     }
     const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
     uint32_t reached = vms_ingest(table, block, ring->block_size, ring->batch, ring->first, ring->count, 1);

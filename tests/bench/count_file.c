@@ -8,7 +8,7 @@
 
 #include "vms.h"
 
-static void roll(vms_table_t *table)
+static void roll_window(vms_table_t *table)
 {
     uint32_t records, bins, written;
     vms_pending(table, &records, &bins);
@@ -38,10 +38,10 @@ int main(int count, char **words)
     enum vms_file_state state;
     while ((state = vms_file_poll(file, table)) == VMS_FILE_MORE || state == VMS_FILE_HELD)
         if (state == VMS_FILE_HELD)
-            roll(table);
+            roll_window(table);
     while (vms_finish(table))
         ;
-    roll(table);
+    roll_window(table);
     printf("%" PRIu64 " packets\n", vms_file_packets(file));
     vms_close(table);
     vms_file_close(file);
