@@ -79,7 +79,7 @@ def assert_exact(ended: Ended, made: Sent) -> None:
     assert sum(int(part.split()[0]) for part in ended.totals[2].split(" + ")) == ended.received
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_best_rate_is_counted_exactly(wire: Wire, sensor: Sensor, workers: int) -> None:
     """As fast as it can be sent for three seconds: received and dropped are what was sent, with several workers too."""
     process = sensor.start("--to", "none", "--workers", str(workers))
@@ -89,6 +89,7 @@ def test_best_rate_is_counted_exactly(wire: Wire, sensor: Sensor, workers: int) 
     assert_exact(finished(sensor, process), made)
 
 
+@pytest.mark.proof
 def test_full_buffer_is_counted_exactly(wire: Wire, sensor: Sensor) -> None:
     """While the worker sleeps its buffer overflows: what had no room is the kernel's drops."""
     process = sensor.capture("--to", "none", "--buffer-size", "1MiB")
@@ -99,6 +100,7 @@ def test_full_buffer_is_counted_exactly(wire: Wire, sensor: Sensor) -> None:
     assert_exact(ended, made)
 
 
+@pytest.mark.proof
 def test_full_backlog_is_counted_exactly(wire: Wire, sensor: Sensor) -> None:
     """What a slow processor cannot take off the wire is lost before the socket: the interface's drops."""
     if len(os.sched_getaffinity(0)) < 2:

@@ -21,6 +21,8 @@ WINDOW = ("--window", "2s")
 HARMLESS = {"vm_appeared", "vm_silent", "vm_returned", "edge_new", "edge_vanished"}
 """What is said of VMs and dependencies that come and go."""
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:

@@ -112,11 +112,11 @@ def test_it_measures_both_tenants(lab: LabRun, seconds: int) -> None:
 @pytest.mark.parametrize(
     ("said", "later"),
     [
-        ("", 0.5),
-        ("Building a cloud", 0),
+        pytest.param("", 0.5, marks=pytest.mark.proof),
+        pytest.param("Building a cloud", 0, marks=pytest.mark.proof),
         ("Building a cloud", 1),
-        ("The sensor measures", 0),
-        ("The sensor measures", 1),
+        pytest.param("The sensor measures", 0, marks=pytest.mark.proof),
+        pytest.param("The sensor measures", 1, marks=pytest.mark.proof),
     ],
 )
 def test_ctrl_c_leaves_nothing(lab: LabRun, said: str, later: float) -> None:
@@ -138,6 +138,7 @@ def test_ctrl_c_leaves_nothing(lab: LabRun, said: str, later: float) -> None:
     assert not lab.data.exists()
 
 
+@pytest.mark.proof
 def test_on_a_terminal(lab: LabRun) -> None:
     """It shows the live view, in which q leads to the summary; the terminal is as it was."""
     with Terminal(make_lab(), 120, 35, **lab.environment(60)) as terminal:
@@ -150,6 +151,7 @@ def test_on_a_terminal(lab: LabRun) -> None:
     assert lab.left_behind() == []
 
 
+@pytest.mark.proof
 def test_ctrl_c_in_the_live_view(lab: LabRun) -> None:
     """The view gives the terminal back, the lab goes, and there is no summary."""
     with Terminal(make_lab(), 120, 35, **lab.environment(60)) as terminal:
