@@ -8,6 +8,7 @@ FIELDS = {
     "sensor.mirror_duplicate_ratio": "its parts, fate_mirror_duplicate and received, are shown",
     "sensor.unseen_ratio": "its numerator, unseen_bytes, is shown",
     "sensor.one_sided_ratio": "its parts, one_sided_flows and flows, are shown",
-    "sensor.link_utilisation": "its parts, link_peak_bps and link_speed_bps, are shown",
+    "sensor.nic_rx_dropped": "what of it was lost, nic_backlog, is shown; the rest was captured",
+    "sensor.link_busy_ratio": "its parts, link_peak_bps and link_speed_bps, are shown",
     "sensor.confidence": "TCP health shows it by scope and pair",
 }

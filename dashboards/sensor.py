@@ -73,7 +73,7 @@ def sensor() -> Dashboard:
             " are (kept in rejected.lp); windows that a full disk or a slow output cost.", "short",
             *lines(delivery_failures="failed attempts", rejected_points="points refused",
                    spool_lost_windows="windows lost: disk or store full", output_lost_windows="windows lost: slow output",
-                   windows_lost="windows lost: busy supervisor")))
+                   windows_lost="windows lost: busy supervisor", flow_records_lost="flow records lost")))
         .with_panel(series(
             "Series", "Series made today, of the series budget; reset at midnight UTC.", "short", level("series", "series")))
         .with_panel(series(

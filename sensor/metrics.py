@@ -271,7 +271,7 @@ SENSOR: tuple[Metric, ...] = (
            needs="samples"),
     Metric("link_peak_bps", "bit/s", "The busiest second of the window, preambles and gaps between frames included.",
            needs="samples"),
-    Metric("link_utilisation", "ratio", "link_peak_bps / link_speed_bps.", "ratio", "samples"),
+    Metric("link_busy_ratio", "ratio", "link_peak_bps / link_speed_bps.", "ratio", "samples"),
 )  # fmt: skip
 """Fields of measurement ``sensor``: one point a window."""
 
@@ -283,7 +283,7 @@ HEALTH_COUNTS = (
 """Of the outputs' own figures, those that count up; a point has what was added since the point before it."""
 
 HEALTH = (
-    "spool_bytes", "spool_windows", "spool_lag_s", "workers", "link_speed_bps", "link_peak_bps", "link_utilisation",
+    "spool_bytes", "spool_windows", "spool_lag_s", "workers", "link_speed_bps", "link_peak_bps", "link_busy_ratio",
     *HEALTH_COUNTS,
 )  # fmt: skip
 """What outputs and workers say of themselves, as of the moment when the window is reported."""

@@ -94,7 +94,7 @@ class NicWatch:
         if self._peak_bps is not None:
             told["link_peak_bps"] = round(self._peak_bps)
             if speed:
-                told["link_utilisation"] = self._peak_bps / speed
+                told["link_busy_ratio"] = self._peak_bps / speed
         return told
 
     def look(self, scene: Scene) -> Iterator[Finding]:

@@ -120,7 +120,7 @@ def test_the_busiest_second_counts_what_frames_take_on_the_wire(interface: Scrip
     peak = 100_000 * (1000 + FRAME_OVERHEAD) * 8
     figures = watch.figures()
     assert (figures["link_peak_bps"], figures["link_speed_bps"]) == (peak, GIGABIT)
-    assert figures["link_utilisation"] == pytest.approx(peak / GIGABIT)
+    assert figures["link_busy_ratio"] == pytest.approx(peak / GIGABIT)
     looked(watch)
     assert "link_peak_bps" not in watch.figures()  # a window in which nobody looked
 
