@@ -276,9 +276,7 @@ struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t 
 
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
 {
-    const struct scoreboard *b = board_of(t, half);
-    if (!b)
-        return;
+    const struct scoreboard *b = pool_at(&t->boards, half->board);
     fetch_line(b);
     fetch_line(b->flight_ns);
 }
