@@ -128,6 +128,7 @@ struct decoded {
     struct packet packet;
     struct place place;
     enum vms_fate fate;
+    uint64_t card;                  /* that sent it; 0 if that is not known */
 };
 
 struct batch {
@@ -155,12 +156,12 @@ static void decode_one(struct vms_table *t, const struct batch *batch, const vms
     memset(&d->packet, 0, sizeof d->packet);
     d->packet.ts_ns = timestamp(batch, meta);
     d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
+    d->card = d->packet.src_mac ? presence_card(d->packet.src_mac) : 0;
+    presence_prefetch(&t->presence, d->card);
     if (d->fate != VMS_FATE_FLOW)
         return;
     flow_place(t, &d->packet, &d->place);
     flow_prefetch_bucket(t, &d->place);
-    if (d->packet.src_mac)
-        presence_prefetch(&t->presence, d->packet.src_mac);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
@@ -192,8 +193,8 @@ static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);
-        if (d->packet.src_mac)
-            presence_note(&t->presence, d->packet.src_mac, d->packet.ts_ns);
+        if (d->card)
+            presence_note(&t->presence, d->card, d->packet.ts_ns);
         flow_expire(t, EXPIRE_A_PACKET);
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);
