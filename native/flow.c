@@ -158,12 +158,14 @@ static int direction_of(const struct packet *p)
 void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
 {
     int direction = place->direction = direction_of(p);
-    place->ip[0] = direction ? p->dst : p->src;
-    place->ip[1] = direction ? p->src : p->dst;
+    place->ip[direction] = p->src;
+    place->ip[!direction] = p->dst;
+    uint32_t ports = (uint32_t)p->dport << 16 | p->sport;
+    ports = direction ? ports << 16 | ports >> 16 : ports;
     bool v4 = p->ip_version == 4, tagged = t->options.vlan_in_key;
     place->key = (struct flow_key){
         .ip4 = {v4 ? ip4_at(place->ip[0]) : 0, v4 ? ip4_at(place->ip[1]) : 0},
-        .port = {direction ? p->dport : p->sport, direction ? p->sport : p->dport},
+        .port = {(uint16_t)ports, (uint16_t)(ports >> 16)},
         .vni = p->vni,
         .vlan = {tagged ? p->frame_vlan[0] : 0, tagged ? p->frame_vlan[1] : 0},
         .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p),

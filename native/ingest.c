@@ -13,7 +13,7 @@ static void count_sender(struct vms_table *t, struct flow *f, int direction, con
     tally->packets++;
     tally->bytes += p->ip_bytes;
     tally->payload_bytes += p->payload_bytes;
-    if (p->payload_bytes && !p->has_tcp)
+    if (!p->has_tcp && p->payload_bytes)
         tally->data_packets++;                          /* tcp.c counts its own, probes apart */
     if (p->src_mac)
         memcpy(f->mac[direction], p->src_mac, 6);
@@ -153,8 +153,7 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
 
 static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
 {
-    memset(&d->packet, 0, sizeof d->packet);
-    d->packet.ts_ns = timestamp(batch, meta);
+    d->packet = (struct packet){.ts_ns = timestamp(batch, meta)};
     d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
     d->card = d->packet.src_mac ? presence_card(d->packet.src_mac) : 0;
     presence_prefetch(&t->presence, d->card);

@@ -16,8 +16,8 @@ uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)
    it is an ACK that the FIN has overtaken. */
 static bool is_one_below(const struct tcp_half *self, const struct packet *p)
 {
-    return p->payload_bytes <= 1 && !is_set(p, TCP_SYN) && !is_set(p, TCP_FIN) && is_set(p, TCP_ACK) &&
-           !(self->flags & HALF_FIN) && p->tcp_seq + 1 == self->next;
+    return p->tcp_seq + 1 == self->next && p->payload_bytes <= 1 && !is_set(p, TCP_SYN) && !is_set(p, TCP_FIN) &&
+           is_set(p, TCP_ACK) && !(self->flags & HALF_FIN);
 }
 
 /* The last byte again, alone: a resend if it had been sent alone, and, once it is ACKed, is pushed again. */
