@@ -122,7 +122,8 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 
 /* ---- a batch ---- */
 
-#define GROUP 16                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {
     struct packet packet;
@@ -167,6 +168,16 @@ static void decode_one(struct vms_table *t, const struct batch *batch, const vms
     duplicate_prefetch(&t->duplicates, d->place.print);
 }
 
+/* Beside the decoding of packet i: asks for flows whose bucket has come, and for the parts of flows that have come. */
+static void fetch_beside(const struct vms_table *t, const struct decoded *group, uint32_t n, uint32_t i)
+{
+    uint32_t near = i - FETCH_TIME, far = i - 2 * FETCH_TIME;      /* huge where there is no such packet */
+    if (near < n && group[near].fate == VMS_FATE_FLOW)
+        flow_prefetch(t, &group[near].place);
+    if (far < n && group[far].fate == VMS_FATE_FLOW)
+        flow_prefetch_parts(t, &group[far].packet, &group[far].place);
+}
+
 /* Decodes what belongs to the open window, at most a group; returns how many. */
 static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
                              struct decoded *group)
@@ -177,18 +188,15 @@ static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uin
         if (!belongs_to_window(t, timestamp(batch, meta)))
             break;
         decode_one(t, batch, meta, &group[n]);
+        fetch_beside(t, group, GROUP, n);
     }
+    for (uint32_t i = n; i < n + 2 * FETCH_TIME; i++)
+        fetch_beside(t, group, n, i);
     return n;
 }
 
 static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (group[i].fate == VMS_FATE_FLOW)
-            flow_prefetch(t, &group[i].place);
-    for (uint32_t i = 0; i < n; i++)
-        if (group[i].fate == VMS_FATE_FLOW)
-            flow_prefetch_parts(t, &group[i].packet, &group[i].place);
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);
