@@ -161,7 +161,7 @@ static void decode_one(struct vms_table *t, const struct batch *batch, const vms
     if (d->fate != VMS_FATE_FLOW)
         return;
     flow_place(t, &d->packet, &d->place);
-    flow_prefetch_bucket(t, &d->place);
+    index_prefetch(t, d->place.hash);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
