@@ -33,7 +33,7 @@ static bool read_sack(const struct packet *p, struct sack *sack)
    missed was not lost. */
 static void resent_needlessly(struct vms_table *t, struct flow *f, int sender, uint32_t start, uint32_t end)
 {
-    struct resend *resend = board_find_resend(board_of(t, &f->tcp[sender]), start, end);
+    struct resend *resend = board_find_resend(t, board_of(t, &f->tcp[sender]), start, end);
     if (!resend)
         return;
     struct trouble *trouble = trouble_of(t, f, sender);
@@ -61,7 +61,7 @@ static void selectively_acknowledged(struct vms_table *t, struct flow *f, int se
     if (sack.duplicate)
         resent_needlessly(t, f, sender, sack.blocks[0].start, sack.blocks[0].end);
     for (int i = sack.duplicate; i < sack.count; i++)
-        board_abort_held(b, sack.blocks[i].start, sack.blocks[i].end);
+        board_abort_held(t, b, sack.blocks[i].start, sack.blocks[i].end);
 }
 
 /* The ACK covers bytes that never passed the tap: the mirror lost them, or they are late. */
@@ -79,8 +79,9 @@ static void acknowledged_unseen(struct vms_table *t, struct flow *f, int directi
 }
 
 /* RFC 5681 section 2: an ACK that brings nothing new while data is outstanding, nor another window. */
-static void note_duplicate_ack(struct scoreboard *b, struct tcp_half *sender, const struct packet *p)
+static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sender, const struct packet *p)
 {
+    struct scoreboard *b = board_of(t, sender);
     bool repeats = sender->flags & HALF_ACKED_KNOWN && p->tcp_ack == sender->acked && p->tcp_ack != sender->next;
     if (!repeats) {
         sender->flags &= (uint16_t)~HALF_ACK_REPEATED;
@@ -90,7 +91,7 @@ static void note_duplicate_ack(struct scoreboard *b, struct tcp_half *sender, co
         return;
     sender->flags |= HALF_ACK_REPEATED;
     if (b && b->open_holes)
-        board_abort(b, p->tcp_ack);                     /* the receiver waits for what the tap has not seen, either */
+        board_abort(t, b, p->tcp_ack);                     /* the receiver waits for what the tap has not seen, either */
 }
 
 void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
@@ -104,7 +105,7 @@ void ack_received(struct vms_table *t, struct flow *f, int direction, const stru
         sender->next = ack;
     else if (sender->flags & HALF_NEXT_KNOWN && seq_before(sender->next, ack))
         acknowledged_unseen(t, f, !direction, ack);
-    note_duplicate_ack(board_of(t, sender), sender, p);
+    note_duplicate_ack(t, sender, p);
     if (!(sender->flags & HALF_ACKED_KNOWN) || seq_before(sender->acked, ack))
         sender->acked = ack;
     sender->flags = (uint16_t)((sender->flags | HALF_ACKED_KNOWN) & ~HALF_PROBED);
@@ -116,7 +117,7 @@ void ack_received(struct vms_table *t, struct flow *f, int direction, const stru
     uint32_t unseen_bytes = board_ack_holes(t, b, ack, p->ts_ns);
     if (unseen_bytes)
         trouble_of(t, f, !direction)->unseen_bytes += unseen_bytes;
-    int64_t sent_ns = board_land(b, ack);
+    int64_t sent_ns = board_land(t, b, ack);
     if (sent_ns >= 0)
         rtt_sample(t, f, !direction, sent_ns, p->ts_ns);
     board_tidy(t, sender);

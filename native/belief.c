@@ -72,7 +72,7 @@ static bool is_recent(const struct tcp_half *sender, uint32_t end)
 
 static bool is_near(uint32_t a, uint32_t b)
 {
-    return a - b <= SEQUENCE_FAR || b - a <= SEQUENCE_FAR;
+    return a - b + SEQUENCE_FAR <= 2 * SEQUENCE_FAR;
 }
 
 /* ---- segments ---- */

@@ -130,19 +130,17 @@ struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, cons
 
 static struct sighting *place_for(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
-    struct sighting *set = set_of(d, print), *oldest = &set[0];
-    uint32_t wanted = kept(print);
+    struct sighting *set = set_of(d, print);
+    uint32_t wanted = kept(print), oldest = 0;
     int64_t oldest_ns = INT64_MIN;
-    for (int i = 0; i < DUPLICATE_WAYS; i++) {
+    for (uint32_t i = 0; i < DUPLICATE_WAYS; i++) {
         if (!set[i].print || set[i].print == wanted)
             return &set[i];
         int64_t age_ns = duplicate_age_ns(&set[i], p);
-        if (age_ns > oldest_ns) {
-            oldest_ns = age_ns;
-            oldest = &set[i];
-        }
+        oldest = age_ns > oldest_ns ? i : oldest;       /* no branch: nobody could foretell it */
+        oldest_ns = age_ns > oldest_ns ? age_ns : oldest_ns;
     }
-    return oldest;
+    return &set[oldest];
 }
 
 void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)

@@ -62,155 +62,6 @@ uint32_t flow_oldest(const struct vms_table *t, enum flow_kind kind)
     return t->queues[kind].tail;
 }
 
-/* ---- the index: buckets of chains ---- */
-
-static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)
-{
-    return &t->buckets[hash & t->bucket_mask];
-}
-
-static void index_remove(struct vms_table *t, const struct flow *f, uint32_t slot)
-{
-    uint32_t *link = bucket_of(t, f->hash);
-    while (*link != slot)
-        link = &flow_at(t, *link)->chain;
-    *link = f->chain;
-}
-
-const uint8_t *flow_address(const struct vms_table *t, const struct flow *f, int endpoint)
-{
-    if (f->key.ip_version == 4)
-        return (const uint8_t *)&f->key.ip4[endpoint];
-    return ((const struct addresses *)pool_at(&t->addresses, f->key.ip6))->ip[endpoint];
-}
-
-static bool has_addresses(const struct vms_table *t, const struct flow *f, const struct place *place)
-{
-    if (f->key.ip_version != place->key.ip_version)
-        return false;
-    if (f->key.ip_version == 4)
-        return memcmp(f->key.ip4, place->key.ip4, sizeof f->key.ip4) == 0;
-    return memcmp(flow_address(t, f, 0), place->ip[0], 16) == 0 && memcmp(flow_address(t, f, 1), place->ip[1], 16) == 0;
-}
-
-/* All of the key but the addresses. */
-static bool has_ports_and_domain(const struct flow *f, const struct place *place)
-{
-    return memcmp(f->key.port, place->key.port, sizeof f->key - offsetof(struct flow_key, port)) == 0;
-}
-
-bool flow_has_endpoints(const struct vms_table *t, const struct flow *f, const struct place *place)
-{
-    return has_addresses(t, f, place) && memcmp(f->key.port, place->key.port, sizeof f->key.port) == 0 &&
-           f->key.protocol == place->key.protocol;
-}
-
-static uint32_t index_find(const struct vms_table *t, const struct place *place)
-{
-    for (uint32_t slot = *bucket_of(t, place->hash); slot; slot = flow_at(t, slot)->chain) {
-        const struct flow *f = flow_at(t, slot);
-        if (f->hash == place->hash && has_ports_and_domain(f, place) && has_addresses(t, f, place))
-            return slot;
-    }
-    return 0;
-}
-
-static uint8_t key_flags(const struct packet *p)
-{
-    bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
-    return (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
-}
-
-/* Hashes what stands in the key, from the values that go there: to read them back at once, wider than they were written,
-   would make the processor wait. */
-static uint32_t hash_of(const struct vms_table *t, const struct packet *p, const struct place *place)
-{
-    const struct flow_key *key = &place->key;
-    uint64_t words[6] = {
-        (uint64_t)key->vni << 32 | (uint32_t)key->port[1] << 16 | key->port[0],
-        (uint64_t)key->flags << 48 | (uint64_t)key->ip_version << 40 | (uint64_t)key->protocol << 32 |
-            (uint32_t)key->vlan[1] << 16 | key->vlan[0],
-    };
-    if (p->ip_version == 4) {
-        words[2] = (uint64_t)key->ip4[1] << 32 | key->ip4[0];
-        return (uint32_t)(siphash_words(t->key, words, 3) >> 32);
-    }
-    memcpy(&words[2], place->ip[0], 16);
-    memcpy(&words[4], place->ip[1], 16);
-    return (uint32_t)(siphash_words(t->key, words, 6) >> 32);
-}
-
-static uint32_t ip4_at(const uint8_t *ip)
-{
-    uint32_t address;
-    memcpy(&address, ip, sizeof address);
-    return address;
-}
-
-/* Which endpoint of the key sent the packet. */
-static int direction_of(const struct packet *p)
-{
-    int order = p->ip_version == 4 ? (be32(p->src) > be32(p->dst)) - (be32(p->src) < be32(p->dst))
-                                   : memcmp(p->src, p->dst, 16);
-    return order ? order > 0 : p->sport > p->dport;
-}
-
-void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
-{
-    int direction = place->direction = direction_of(p);
-    place->ip[0] = direction ? p->dst : p->src;
-    place->ip[1] = direction ? p->src : p->dst;
-    bool v4 = p->ip_version == 4, tagged = t->options.vlan_in_key;
-    place->key = (struct flow_key){
-        .ip4 = {v4 ? ip4_at(place->ip[0]) : 0, v4 ? ip4_at(place->ip[1]) : 0},
-        .port = {direction ? p->dport : p->sport, direction ? p->sport : p->dport},
-        .vni = p->vni,
-        .vlan = {tagged ? p->frame_vlan[0] : 0, tagged ? p->frame_vlan[1] : 0},
-        .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p),
-    };
-    place->hash = hash_of(t, p, place);
-}
-
-void flow_prefetch_bucket(const struct vms_table *t, const struct place *place)
-{
-    fetch_line(bucket_of(t, place->hash));
-}
-
-void flow_prefetch(const struct vms_table *t, const struct place *place)
-{
-    uint32_t slot = *bucket_of(t, place->hash);
-    if (slot)
-        fetch_lines(flow_at(t, slot), sizeof(struct flow));
-}
-
-/* A flow that changes its kind leaves its place between two others. */
-void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f)
-{
-    if (f->queue_prev)
-        fetch_line(&flow_at(t, f->queue_prev)->queue_prev);
-    if (f->queue_next)
-        fetch_line(&flow_at(t, f->queue_next)->queue_next);
-}
-
-void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place)
-{
-    uint32_t slot = *bucket_of(t, place->hash);
-    if (!slot)
-        return;
-    const struct flow *f = flow_at(t, slot);
-    if (f->hash != place->hash) {
-        if (f->chain)
-            fetch_lines(flow_at(t, f->chain), sizeof(struct flow));
-        return;
-    }
-    board_prefetch(t, &f->tcp[0]);
-    board_prefetch(t, &f->tcp[1]);
-    if (f->bins)
-        fetch_line(pool_at(&t->bins, f->bins));
-    if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
-        flow_prefetch_neighbours(t, f);
-}
-
 /* ---- life and death ---- */
 
 /* Keeps IPv6 addresses; false when there is no memory. */
@@ -298,7 +149,7 @@ static void fetch_next_oldest(const struct vms_table *t, const struct flow *f)
     if (!f->queue_prev)
         return;
     const struct flow *next = flow_at(t, f->queue_prev);
-    fetch_line(bucket_of(t, next->hash));
+    index_prefetch(t, next->hash);
     if (next->queue_prev)
         fetch_lines(flow_at(t, next->queue_prev), sizeof(struct flow));
 }
@@ -387,8 +238,7 @@ static uint32_t make_flow(struct vms_table *t, const struct packet *p, const str
     memset(f, 0, sizeof *f);
     f->key = key;
     f->hash = place->hash;
-    f->chain = *bucket_of(t, f->hash);
-    *bucket_of(t, f->hash) = slot;
+    index_add(t, f, slot);
     f->id = ++t->counters.flows_started;
     f->start_ns = f->last_ns = p->ts_ns;
     f->handshake_server_ns = f->handshake_client_ns = VMS_ABSENT;

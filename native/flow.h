@@ -235,6 +235,8 @@ struct vms_table {
     struct pool flows;
     struct pool boards;
     struct pool holes;
+    struct pool resends;
+    struct pool flights;            /* long ones */
     struct pool addresses;
     struct pool troubles;
     struct pool transits;
@@ -268,6 +270,8 @@ static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
     return pool_at(&t->flows, slot);
 }
 
+/* ---- index.c ---- */
+
 /* Where a packet belongs: computed ahead, so that the memory it needs can be fetched ahead as well. */
 struct place {
     struct flow_key key;            /* of IPv6 without addresses, for which there may be no handle yet */
@@ -280,19 +284,27 @@ struct place {
 void flow_place(const struct vms_table *t, const struct packet *p, struct place *place);
 
 /* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow, then its parts. */
-void flow_prefetch_bucket(const struct vms_table *t, const struct place *place);
+void index_prefetch(const struct vms_table *t, uint32_t hash);
 void flow_prefetch(const struct vms_table *t, const struct place *place);
 void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f);
 void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place);
 
-/* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */
-uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place);
+void index_add(struct vms_table *t, struct flow *f, uint32_t slot);
+void index_remove(struct vms_table *t, const struct flow *f, uint32_t slot);
+
+/* The slot of the flow that is there; 0 if none. */
+uint32_t index_find(const struct vms_table *t, const struct place *place);
 
 /* True when the endpoints and the protocol of the place are those of the flow, whatever the domain. */
 bool flow_has_endpoints(const struct vms_table *t, const struct flow *f, const struct place *place);
 
 /* The address of an endpoint: 4 or 16 octets. */
 const uint8_t *flow_address(const struct vms_table *t, const struct flow *f, int endpoint);
+
+/* ---- flow.c ---- */
+
+/* The slot of a packet's flow, made if there is none; 0 when the table is full of busy flows. */
+uint32_t flow_of_packet(struct vms_table *t, const struct packet *p, const struct place *place);
 
 /* Moves a flow to the queue of another kind. */
 void flow_set_kind(struct vms_table *t, struct flow *f, enum flow_kind kind);
@@ -353,6 +365,8 @@ void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 /* scoreboard.c */
 uint32_t board_size(void);
 uint32_t board_hole_size(void);
+uint32_t board_resends_size(void);
+uint32_t board_flight_size(void);
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half);
 
 /* tcp.c */

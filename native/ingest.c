@@ -13,7 +13,7 @@ static void count_sender(struct vms_table *t, struct flow *f, int direction, con
     tally->packets++;
     tally->bytes += p->ip_bytes;
     tally->payload_bytes += p->payload_bytes;
-    if (p->payload_bytes && !p->has_tcp)
+    if (!p->has_tcp && p->payload_bytes)
         tally->data_packets++;                          /* tcp.c counts its own, probes apart */
     if (p->src_mac)
         memcpy(f->mac[direction], p->src_mac, 6);
@@ -122,12 +122,14 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 
 /* ---- a batch ---- */
 
-#define GROUP 16                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {
     struct packet packet;
     struct place place;
     enum vms_fate fate;
+    uint64_t card;                  /* that sent it; 0 if that is not known */
 };
 
 struct batch {
@@ -152,19 +154,28 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
 
 static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
 {
-    memset(&d->packet, 0, sizeof d->packet);
-    d->packet.ts_ns = timestamp(batch, meta);
+    d->packet = (struct packet){.ts_ns = timestamp(batch, meta)};
     d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
+    d->card = d->packet.src_mac ? presence_card(d->packet.src_mac) : 0;
+    presence_prefetch(&t->presence, d->card);
     if (d->fate != VMS_FATE_FLOW)
         return;
     flow_place(t, &d->packet, &d->place);
-    flow_prefetch_bucket(t, &d->place);
-    if (d->packet.src_mac)
-        presence_prefetch(&t->presence, d->packet.src_mac);
+    index_prefetch(t, d->place.hash);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
     duplicate_prefetch(&t->duplicates, d->place.print);
+}
+
+/* Beside the decoding of packet i: asks for flows whose bucket has come, and for the parts of flows that have come. */
+static void fetch_beside(const struct vms_table *t, const struct decoded *group, uint32_t n, uint32_t i)
+{
+    uint32_t near = i - FETCH_TIME, far = i - 2 * FETCH_TIME;      /* huge where there is no such packet */
+    if (near < n && group[near].fate == VMS_FATE_FLOW)
+        flow_prefetch(t, &group[near].place);
+    if (far < n && group[far].fate == VMS_FATE_FLOW)
+        flow_prefetch_parts(t, &group[far].packet, &group[far].place);
 }
 
 /* Decodes what belongs to the open window, at most a group; returns how many. */
@@ -177,23 +188,20 @@ static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uin
         if (!belongs_to_window(t, timestamp(batch, meta)))
             break;
         decode_one(t, batch, meta, &group[n]);
+        fetch_beside(t, group, GROUP, n);
     }
+    for (uint32_t i = n; i < n + 2 * FETCH_TIME; i++)
+        fetch_beside(t, group, n, i);
     return n;
 }
 
 static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (group[i].fate == VMS_FATE_FLOW)
-            flow_prefetch(t, &group[i].place);
-    for (uint32_t i = 0; i < n; i++)
-        if (group[i].fate == VMS_FATE_FLOW)
-            flow_prefetch_parts(t, &group[i].packet, &group[i].place);
     for (uint32_t i = 0; i < n; i++) {
         struct decoded *d = &group[i];
         keep_time(t, d->packet.ts_ns);
-        if (d->packet.src_mac)
-            presence_note(&t->presence, d->packet.src_mac, d->packet.ts_ns);
+        if (d->card)
+            presence_note(&t->presence, d->card, d->packet.ts_ns);
         flow_expire(t, EXPIRE_A_PACKET);
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);

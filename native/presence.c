@@ -9,7 +9,7 @@ void presence_close(struct presence *presence)
     presence->sets = NULL;
 }
 
-static uint64_t number_of(const uint8_t *mac)
+uint64_t presence_card(const uint8_t *mac)
 {
     return CARD_IN_USE | (uint64_t)be16(mac) << 32 | be32(mac + 2);
 }
@@ -38,18 +38,17 @@ static struct card *place_of(struct presence *presence, uint64_t number)
     return oldest;
 }
 
-void presence_prefetch(const struct presence *presence, const uint8_t *mac)
+void presence_prefetch(const struct presence *presence, uint64_t number)
 {
     if (!presence->sets)
         return;
-    fetch_line(set_of_card(presence, number_of(mac)));    /* few sets have more than one card */
+    fetch_line(set_of_card(presence, number));          /* few sets have more than one card */
 }
 
-void presence_note(struct presence *presence, const uint8_t *mac, int64_t ts_ns)
+void presence_note(struct presence *presence, uint64_t number, int64_t ts_ns)
 {
     if (!presence->sets && !(presence->sets = memory_array(PRESENCE_SETS * sizeof *presence->sets)))
         return;
-    uint64_t number = number_of(mac);
     struct card *card = place_of(presence, number);
     if (!card->packets++) {
         presence->heard++;

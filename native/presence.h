@@ -31,10 +31,13 @@ struct presence {
 
 void presence_close(struct presence *presence);
 
+/* A card by its MAC address; never 0. */
+uint64_t presence_card(const uint8_t *mac);
+
 /* Fetches what presence_note will touch. */
-void presence_prefetch(const struct presence *presence, const uint8_t *mac);
+void presence_prefetch(const struct presence *presence, uint64_t card);
 
 /* A packet from this card. */
-void presence_note(struct presence *presence, const uint8_t *mac, int64_t ts_ns);
+void presence_note(struct presence *presence, uint64_t card, int64_t ts_ns);
 
 #endif

@@ -8,6 +8,16 @@ uint32_t board_size(void)
     return sizeof(struct scoreboard);
 }
 
+uint32_t board_resends_size(void)
+{
+    return BOARD_RESENDS * sizeof(struct resend);
+}
+
+uint32_t board_flight_size(void)
+{
+    return sizeof(struct long_flight);
+}
+
 uint32_t board_hole_size(void)
 {
     return sizeof(struct hole);
@@ -28,7 +38,7 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half)
         return NULL;
     }
     b = board_of(t, half);
-    memset(b, 0, offsetof(struct scoreboard, flight_end));
+    memset(b, 0, sizeof *b);
     return b;
 }
 
@@ -185,62 +195,99 @@ void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq)
 {
     while (b->first_hole && seq_at_most(hole_at(t, b->first_hole)->end, seq))
         remove_hole(t, b, 0);
-    board_land(b, seq);
+    board_land(t, b, seq);
 }
 
 /* ---- segments in flight: a ring ---- */
 
-static uint32_t flight_index(const struct scoreboard *b, uint32_t i)
+struct ring {
+    uint32_t *end;
+    int64_t *ns;
+    uint32_t size;
+};
+
+static struct ring ring_of(const struct vms_table *t, const struct scoreboard *b)
 {
-    return (b->flight_first + i) % BOARD_FLIGHT;
+    if (!b->long_flight)
+        return (struct ring){(uint32_t *)b->flight_end, (int64_t *)b->flight_ns, BOARD_SHORT_FLIGHT};
+    struct long_flight *flight = pool_at(&t->flights, b->long_flight);
+    return (struct ring){flight->end, flight->ns, BOARD_FLIGHT};
 }
 
-static uint32_t newest_index(const struct scoreboard *b)
+static uint32_t flight_index(const struct ring *ring, const struct scoreboard *b, uint32_t i)
 {
-    return flight_index(b, b->flight_count - 1u);
+    return (b->flight_first + i) & (ring->size - 1);
 }
 
-void board_launch(struct scoreboard *b, uint32_t end, int64_t ts_ns)
+static uint32_t newest_index(const struct ring *ring, const struct scoreboard *b)
 {
+    return flight_index(ring, b, b->flight_count - 1u);
+}
+
+/* Moves what is in flight to a longer ring; it stays where it is when there is no memory. */
+static void lengthen(struct vms_table *t, struct scoreboard *b)
+{
+    uint32_t handle = pool_take(&t->flights);
+    struct ring ring = ring_of(t, b);
+    if (!handle)
+        return;
+    struct long_flight *flight = pool_at(&t->flights, handle);
+    for (uint32_t i = 0; i < b->flight_count; i++) {
+        flight->end[i] = ring.end[flight_index(&ring, b, i)];
+        flight->ns[i] = ring.ns[flight_index(&ring, b, i)];
+    }
+    b->flight_first = 0;
+    b->long_flight = handle;
+}
+
+void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
+{
+    if (b->flight_count == BOARD_SHORT_FLIGHT && !b->long_flight)
+        lengthen(t, b);
+    struct ring ring = ring_of(t, b);
     /* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
-    if (b->flight_count < BOARD_FLIGHT)
+    if (b->flight_count < ring.size)
         b->flight_count++;
-    b->flight_end[newest_index(b)] = end;
-    b->flight_ns[newest_index(b)] = ts_ns;
+    ring.end[newest_index(&ring, b)] = end;
+    ring.ns[newest_index(&ring, b)] = ts_ns;
 }
 
-int64_t board_newest_ns(const struct scoreboard *b, uint32_t end)
+int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
 {
-    return b->flight_count && b->flight_end[newest_index(b)] == end ? b->flight_ns[newest_index(b)] : -1;
+    struct ring ring = ring_of(t, b);
+    return b->flight_count && ring.end[newest_index(&ring, b)] == end ? ring.ns[newest_index(&ring, b)] : -1;
 }
 
-int64_t board_land(struct scoreboard *b, uint32_t ack)
+int64_t board_land(const struct vms_table *t, struct scoreboard *b, uint32_t ack)
 {
+    struct ring ring = ring_of(t, b);
     int64_t sent_ns = -1;
-    while (b->flight_count && seq_at_most(b->flight_end[b->flight_first], ack)) {
-        if (b->flight_end[b->flight_first] == ack)
-            sent_ns = b->flight_ns[b->flight_first];
-        b->flight_first = (uint8_t)flight_index(b, 1);
+    while (b->flight_count && seq_at_most(ring.end[b->flight_first], ack)) {
+        if (ring.end[b->flight_first] == ack)
+            sent_ns = ring.ns[b->flight_first];
+        b->flight_first = (uint8_t)flight_index(&ring, b, 1);
         b->flight_count--;
     }
     return sent_ns;
 }
 
-void board_abort(struct scoreboard *b, uint32_t seq)
+void board_abort(const struct vms_table *t, struct scoreboard *b, uint32_t seq)
 {
-    while (b->flight_count && seq_before(seq, b->flight_end[newest_index(b)]))
+    struct ring ring = ring_of(t, b);
+    while (b->flight_count && seq_before(seq, ring.end[newest_index(&ring, b)]))
         b->flight_count--;
 }
 
-void board_abort_held(struct scoreboard *b, uint32_t start, uint32_t end)
+void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end)
 {
+    struct ring ring = ring_of(t, b);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < b->flight_count; i++) {
-        uint32_t from = flight_index(b, i), to = flight_index(b, kept);
-        if (seq_before(start, b->flight_end[from]) && seq_at_most(b->flight_end[from], end))
+        uint32_t from = flight_index(&ring, b, i), to = flight_index(&ring, b, kept);
+        if (seq_before(start, ring.end[from]) && seq_at_most(ring.end[from], end))
             continue;
-        b->flight_end[to] = b->flight_end[from];
-        b->flight_ns[to] = b->flight_ns[from];
+        ring.end[to] = ring.end[from];
+        ring.ns[to] = ring.ns[from];
         kept++;
     }
     b->flight_count = (uint8_t)kept;
@@ -248,24 +295,33 @@ void board_abort_held(struct scoreboard *b, uint32_t start, uint32_t end)
 
 /* ---- resends ---- */
 
-void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_ns)
+static struct resend *resend_at(const struct vms_table *t, const struct scoreboard *b, uint32_t age)
 {
-    struct resend *last = &b->resends[(b->resend_next + BOARD_RESENDS - 1u) % BOARD_RESENDS];
+    return (struct resend *)pool_at(&t->resends, b->resends) + (b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS;
+}
+
+void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns)
+{
     b->resent_ns = now_ns;
+    if (!b->resends && !(b->resends = pool_take(&t->resends))) {
+        t->counters.scoreboards_missing++;
+        return;
+    }
+    struct resend *last = resend_at(t, b, 1);
     if (b->resend_count && last->end == resend.start && last->kind == resend.kind) {
         last->end = resend.end;
         last->segments = (uint16_t)(last->segments + resend.segments);
         return;
     }
-    b->resends[b->resend_next] = resend;
+    *resend_at(t, b, 0) = resend;
     b->resend_next = (b->resend_next + 1) % BOARD_RESENDS;
     b->resend_count += b->resend_count < BOARD_RESENDS;
 }
 
-struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t end)
+struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end)
 {
     for (uint32_t age = 1; age <= b->resend_count; age++) {
-        struct resend *r = &b->resends[(b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
+        struct resend *r = resend_at(t, b, age);
         if (r->segments && seq_at_most(r->start, start) && seq_at_most(end, r->end))
             return r;
     }
@@ -276,11 +332,9 @@ struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t 
 
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
 {
-    const struct scoreboard *b = board_of(t, half);
-    if (!b)
-        return;
+    const struct scoreboard *b = pool_at(&t->boards, half->board);
     fetch_line(b);
-    fetch_line(b->flight_ns);
+    fetch_line(&b->flight_ns[BOARD_SHORT_FLIGHT - 1]);
 }
 
 void board_drop(struct vms_table *t, struct tcp_half *half)
@@ -290,6 +344,10 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
         return;
     while (b->first_hole)
         remove_hole(t, b, 0);
+    if (b->resends)
+        pool_give(&t->resends, b->resends);
+    if (b->long_flight)
+        pool_give(&t->flights, b->long_flight);
     pool_give(&t->boards, half->board);
     half->board = 0;
 }

@@ -16,8 +16,8 @@ uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)
    it is an ACK that the FIN has overtaken. */
 static bool is_one_below(const struct tcp_half *self, const struct packet *p)
 {
-    return p->payload_bytes <= 1 && !is_set(p, TCP_SYN) && !is_set(p, TCP_FIN) && is_set(p, TCP_ACK) &&
-           !(self->flags & HALF_FIN) && p->tcp_seq + 1 == self->next;
+    return p->tcp_seq + 1 == self->next && p->payload_bytes <= 1 && !is_set(p, TCP_SYN) && !is_set(p, TCP_FIN) &&
+           is_set(p, TCP_ACK) && !(self->flags & HALF_FIN);
 }
 
 /* The last byte again, alone: a resend if it had been sent alone, and, once it is ACKed, is pushed again. */
@@ -33,7 +33,7 @@ static bool is_overtaken(const struct vms_table *t, const struct flow *f, const 
 {
     const struct scoreboard *b = board_of(t, self);
     const struct hole *hole = b ? board_hole_below(t, b, self->next) : NULL;
-    int64_t sent_ns = b ? board_newest_ns(b, self->next) : -1;
+    int64_t sent_ns = b ? board_newest_ns(t, b, self->next) : -1;
     if (hole)
         return !hole->acked || p->ts_ns - hole->born_ns < tcp_earliest_resend_ns(f);
     return !p->payload_bytes && sent_ns >= 0 && p->ts_ns - sent_ns < tcp_earliest_resend_ns(f);
@@ -44,7 +44,7 @@ static void expect_naming(struct vms_table *t, struct tcp_half *self, const stru
 {
     struct scoreboard *b = p->payload_bytes ? board_want(t, self) : NULL;
     if (b)
-        board_note_resend(b, (struct resend){p->tcp_seq, p->tcp_seq + 1, 1, RESEND_SETTLED}, p->ts_ns);
+        board_note_resend(t, b, (struct resend){p->tcp_seq, p->tcp_seq + 1, 1, RESEND_SETTLED}, p->ts_ns);
 }
 
 bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
@@ -126,7 +126,7 @@ static void advance(struct vms_table *t, struct flow *f, struct tcp_half *self, 
     self->flags = (uint16_t)((self->flags & ~HALF_LAST_ALONE) | HALF_DATA |
                              (p->payload_bytes == 1 ? HALF_LAST_ALONE : 0));
     if ((b = board_want(t, self)))
-        board_launch(b, end, p->ts_ns);
+        board_launch(t, b, end, p->ts_ns);
 }
 
 /* ---- the causes of what does not advance ---- */
@@ -151,8 +151,8 @@ static void expect_verdict(struct vms_table *t, struct tcp_half *self, const str
     struct resend resend = {s->packet->tcp_seq, s->end, (uint16_t)s->segments, kind};
     if (!b)
         return;
-    board_abort(b, s->packet->tcp_seq);
-    board_note_resend(b, resend, s->packet->ts_ns);
+    board_abort(t, b, s->packet->tcp_seq);
+    board_note_resend(t, b, resend, s->packet->ts_ns);
 }
 
 /* Whether a segment that fills an open hole had only been overtaken. Sooner than the sender can have learnt of a loss
@@ -179,7 +179,7 @@ static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, c
     struct scoreboard *b = board_of(t, self);
     if (was_overtaken(f, self, s, hole)) {
         trouble_of(t, f, direction)->reordered += s->segments;
-        board_abort(b, s->packet->tcp_seq);             /* what lies behind waited for this one */
+        board_abort(t, b, s->packet->tcp_seq);             /* what lies behind waited for this one */
         return;
     }
     trouble_of(t, f, direction)->upstream_losses += s->segments;

@@ -5,7 +5,8 @@
 #include "flow.h"
 
 #define BOARD_HOLES 64
-#define BOARD_FLIGHT 32
+#define BOARD_FLIGHT 32             /* at most; and both powers of two */
+#define BOARD_SHORT_FLIGHT 4
 #define BOARD_RESENDS 8
 #define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define SEQUENCE_FAR (1u << 28)     /* further than this, the same numbers may mean other bytes */
@@ -124,7 +125,13 @@ struct resend {
     uint8_t kind;                   /* RESEND_ */
 };
 
-/* Only for directions that have something outstanding. */
+/* More segments in flight than a scoreboard has room for. */
+struct long_flight {
+    uint32_t end[BOARD_FLIGHT];
+    int64_t ns[BOARD_FLIGHT];
+};
+
+/* Only for directions that have something outstanding, which is one segment or two in most. */
 struct scoreboard {
     uint32_t first_hole;            /* handles; ascending and disjoint */
     uint32_t last_hole;
@@ -135,11 +142,12 @@ struct scoreboard {
     uint8_t resend_next;            /* a ring: the place of the next one */
     uint8_t resend_count;
     int64_t resent_ns;
-    uint32_t flight_end[BOARD_FLIGHT];      /* the first ones are in the same cache line: most flights are short */
-    struct resend resends[BOARD_RESENDS];
-    _Alignas(CACHE_LINE) int64_t flight_ns[BOARD_FLIGHT];
+    uint32_t resends;               /* handle of struct resend[BOARD_RESENDS], 0 if there was none */
+    uint32_t long_flight;           /* handle of the ring once it did not fit here, else 0 */
+    uint32_t flight_end[BOARD_SHORT_FLIGHT];
+    int64_t flight_ns[BOARD_SHORT_FLIGHT];
 };
-_Static_assert(sizeof(struct scoreboard) == 512, "eight cache lines");
+_Static_assert(sizeof(struct scoreboard) == 80, "in two cache lines");
 
 /* The scoreboard of a direction, made if there is none; NULL when there are too many. */
 struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);
@@ -169,23 +177,23 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
 /* Drops holes and flights that end at or below `seq`. */
 void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq);
 
-void board_launch(struct scoreboard *b, uint32_t end, int64_t ts_ns);
+void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns);
 
 /* When the newest segment in flight passed, if it ends there; else -1. */
-int64_t board_newest_ns(const struct scoreboard *b, uint32_t end);
+int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, uint32_t end);
 
 /* Drops what `ack` covers; the send time of the segment that ends exactly there, or -1. */
-int64_t board_land(struct scoreboard *b, uint32_t ack);
+int64_t board_land(const struct vms_table *t, struct scoreboard *b, uint32_t ack);
 
 /* Karn's rule: an ACK beyond a resent segment tells nothing about when it was sent. */
-void board_abort(struct scoreboard *b, uint32_t seq);
+void board_abort(const struct vms_table *t, struct scoreboard *b, uint32_t seq);
 
 /* Drops what is in flight of [start, end): the receiver holds it behind a hole. */
-void board_abort_held(struct scoreboard *b, uint32_t start, uint32_t end);
+void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end);
 
-void board_note_resend(struct scoreboard *b, struct resend resend, int64_t now_ns);
+void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns);
 
 /* The resend that holds all of [start, end) and has segments left, or NULL. */
-struct resend *board_find_resend(struct scoreboard *b, uint32_t start, uint32_t end);
+struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end);
 
 #endif

@@ -239,10 +239,10 @@ typedef struct {
 /* Bytes of memory: what one takes, and what the table holds now. */
 typedef struct {
     uint64_t flow;                  /* one flow, its index entries included */
-    uint64_t scoreboard;            /* one TCP direction with data in flight, holes or resends; or with probes */
+    uint64_t scoreboard;            /* one TCP direction with many segments in flight, with resends and with losses */
     uint64_t hole;                  /* bytes of one direction that were not seen; at most 64 of a direction */
     uint64_t transits;              /* a flow with mirror duplicates in the open window */
-    uint64_t tunnel;                /* addresses of one tunnelled IPv6 flow, outer and inner: IPv4's are in the flow */
+    uint64_t tunnel;                /* what one flow's addresses take apart: those of a tunnel, and IPv6 ones */
     uint64_t totals;                /* life-long sums of one flow, only with keep_finished */
     uint64_t bins;                  /* seven histogram bins of the open window */
     uint64_t worst_flow;            /* the most that one flow can take, without bins */

@@ -288,10 +288,8 @@ static void fetch_listed(const struct vms_table *t, uint32_t index)
     if (index + ROLL_AHEAD / 2 >= t->listed_count)
         return;
     const struct flow *f = flow_at(t, t->listed[index + ROLL_AHEAD / 2]);
-    if (f->bins)
-        fetch_line(pool_at(&t->bins, f->bins));
-    if (f->tunnel)
-        fetch_line(pool_at(&t->tunnels, f->tunnel));
+    fetch_line(pool_at(&t->bins, f->bins));
+    fetch_line(pool_at(&t->tunnels, f->tunnel));
     if (f->transits)
         fetch_lines(pool_at(&t->transits, f->transits), t->transits.object_size);
     if (f->trouble)

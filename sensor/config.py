@@ -153,7 +153,7 @@ def parse_octets(text: str) -> int:
 
 
 def parse_flows(text: str) -> int:
-    """A number of flows that a table can hold; it takes about 1 KiB of memory for each that is in use."""
+    """A number of flows that a table can hold; it takes about half a KiB of memory for each that is in use."""
     flows = parse_count(text)
     if flows > MOST_FLOWS:
         raise ValueError(f"{text!r} is more flows than a table can hold; at most {MOST_FLOWS:,}")
