@@ -89,7 +89,8 @@ def lab(tmp_path: Path) -> Iterator[LabRun]:
             command(["ip", "netns", "del", name])
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("seconds", [8, 60])
 def test_it_measures_both_tenants(lab: LabRun, seconds: int) -> None:
     """It ends with 0; the summary names the VMs of both; InfluxDB had points; the results are kept, nothing else."""
     process = lab.start(seconds)

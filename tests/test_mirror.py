@@ -213,9 +213,10 @@ def test_what_is_found_is_judged() -> None:
     """Tags, tunnels, cut and merged packets, the mirror's loss, the switch: each has its line."""
     found = Evidence()
     found.counts.update(
-        {"received": 1000, "packets": 1000, "both-sided": 5, "fate_short_ip": 3, "merged": 7, "unseen_bytes": 5000,
+        {"received": 1000, "packets": 1000, "fate_short_ip": 3, "merged": 7, "unseen_bytes": 5000,
          "dropped_kernel": 2, "fate_not_ip": 100}
     )  # fmt: skip
+    found.sides.update(dict.fromkeys(range(5), True))
     found.vlans.update({10: 300, 20: 200})
     found.tunnels.update({"vxlan": 400, "none": 600})
     found.vnis |= {5003}

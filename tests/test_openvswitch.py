@@ -26,6 +26,8 @@ WEB, APP, DB = "port0", "port1", "port2"
 TO_APP, TO_WEB = ("10.77.0.1", "10.77.0.2"), ("10.77.0.2", "10.77.0.1")
 SWITCH_ADDRESS, SENSOR_ADDRESS = "10.99.0.1", "10.99.0.2"
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OvsLab]:

@@ -12,7 +12,11 @@ import numpy as np
 from sensor import native
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.trust import sides
+from sensor.native import NumpyArray
 from sensor.window import Report, present
+
+MOST_FLOWS = 1_000_000
+"""Of which directions are noted."""
 
 FEW = 0.02
 """A share below this is nothing to change a mirror for."""
@@ -36,6 +40,8 @@ class Evidence:
     vlans: Counter[int] = field(default_factory=Counter)
     tunnels: Counter[str] = field(default_factory=Counter)
     vnis: set[int] = field(default_factory=set)
+    sides: dict[int, bool] = field(default_factory=dict)
+    """Of each TCP flow, whether both its directions came."""
     switch: str | None = None
     port: str | None = None
 
@@ -45,8 +51,7 @@ class Evidence:
         packets = records["c2s_packets"].astype(np.int64) + records["s2c_packets"]
         seen = sides(records)
         self.counts["packets"] += int(packets.sum())
-        self.counts["one-sided"] += int(seen.one.sum())
-        self.counts["both-sided"] += int(seen.both.sum())
+        self._note_sides(records["flow_id"], seen.one, seen.both)
         self.counts["merged"] += sum(
             int(np.maximum(records[f"{side}_data_packets"].astype(np.int64) - records[f"{side}_packets"], 0).sum())
             for side in ("c2s", "s2c")
@@ -58,6 +63,12 @@ class Evidence:
             self.tunnels[native.TUNNELS[kind]] += count
         self.vnis |= set(records["vni"][records["flags"] & native.HAS_VNI != 0].tolist())
         return ()
+
+    def _note_sides(self, numbers: NumpyArray, one: NumpyArray, both: NumpyArray) -> None:
+        """A flow is in several windows, and counts once: as it was seen last."""
+        if len(self.sides) < MOST_FLOWS:
+            self.sides.update(dict.fromkeys(numbers[one].tolist(), False))
+            self.sides.update(dict.fromkeys(numbers[both].tolist(), True))
 
     def take(self, report: Report) -> None:
         """Take a window's measurement of the sensor in."""
@@ -101,7 +112,8 @@ def _received(found: Evidence, seconds: float) -> Verdict:
 
 
 def _directions(found: Evidence) -> Verdict:
-    one, both = found.counts["one-sided"], found.counts["both-sided"]
+    both = sum(found.sides.values())
+    one = len(found.sides) - both
     if not one + both:
         return Verdict("directions", "look", "no TCP was seen, which would tell whether both directions are mirrored")
     share = one / (one + both)
