@@ -99,13 +99,13 @@ def _candidates(settings: Settings, needs: Needs) -> Iterator[Account]:
     place = next(iter((*needs.stores, *needs.written)), None)
     if settings.user == DEFAULT_USER and place:
         with contextlib.suppress(KeyError, OSError):
-            owner = pwd.getpwuid(_nearest(place).stat().st_uid)
+            owner = pwd.getpwuid(nearest(place).stat().st_uid)
             if owner.pw_uid != 0:
                 yield owner
     yield user_named(settings.user)
 
 
-def _nearest(path: Path) -> Path:
+def nearest(path: Path) -> Path:
     """The path, or the first above it that exists."""
     while not path.exists():
         path = path.parent
@@ -143,7 +143,7 @@ def _look(account: Account, needs: Needs) -> None:
 
 
 def _nearest_seen(path: Path) -> Path:
-    """As ``_nearest``, for somebody who may not see all of it: then the part that he cannot see."""
+    """As ``nearest``, for somebody who may not see all of it: then the part that he cannot see."""
     while not os.access(path, os.F_OK, effective_ids=True) and path != path.parent:
         try:
             path.lstat()

@@ -14,10 +14,9 @@ from sensor.errors import InterfaceError
 from sensor.fanout import Fanout, let_all_in, let_nothing_in
 from sensor.native import META, FlowTable
 from sensor.sources import Batches, Drops, Progress, set_filter
-from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, no_such_interface, not_allowed, switched_off
+from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
 
 LIVE_BATCH = 4096
-SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h; the socket module does not have them
 PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED, PCAP_ERROR_IFACE_NOT_UP = -5, -8, -9
 
 
@@ -135,13 +134,5 @@ def ignore_outgoing(handle: Any) -> None:
     libpcap 1.9 evaluates the first block of a ring in user space, where packet types are not known.)
     """
     handle.setdirection(pcapy.PCAP_D_IN)
-    with (
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=os.dup(handle.getfd())) as packet_socket,
-        contextlib.suppress(OSError),  # Linux before 4.20: the direction above does it, but the kernel counts them
-    ):
-        packet_socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-
-
-def wall_clock_ns() -> int:
-    """The time that live packets are stamped with."""
-    return time.time_ns()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=os.dup(handle.getfd())) as packet_socket:
+        leave_out_sent(packet_socket)

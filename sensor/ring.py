@@ -11,11 +11,10 @@ import struct
 from pathlib import Path
 
 from sensor.errors import InterfaceError
-from sensor.fanout import let_in, let_nothing_in
-from sensor.interface import PACKET_IGNORE_OUTGOING, SOL_PACKET
+from sensor.fanout import SOL_PACKET, let_in, let_nothing_in
 from sensor.native import FlowTable, Ring, RingState
 from sensor.sources import Drops, Progress
-from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, no_such_interface, not_allowed, switched_off
+from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
 
 PACKET_ADD_MEMBERSHIP, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_RESERVE = 1, 5, 6, 10, 12
 TPACKET_V3, PACKET_MR_PROMISC, ETH_P_ALL = 2, 1, 3  # linux/if_packet.h, linux/if_ether.h
@@ -118,8 +117,7 @@ class RingSource:
         """Until it has joined its group, a socket would get packets that another one gets too."""
         let_nothing_in(self._socket)
         if self._tap.direction == "in":
-            with contextlib.suppress(OSError):  # Linux before 4.20: what this host sends is counted as well
-                self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            leave_out_sent(self._socket)
         self._socket.bind((self._tap.interface, ETH_P_ALL))
         if self._error():
             raise switched_off(self._tap.interface)

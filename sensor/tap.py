@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
+import socket
 import time
 from dataclasses import dataclass
 
 from sensor.config import LIVE_SNAPLEN
 from sensor.errors import InterfaceError, PrivilegeError
-from sensor.fanout import Fanout
+from sensor.fanout import SOL_PACKET, Fanout
+
+PACKET_IGNORE_OUTGOING = 23  # linux/if_packet.h
 
 READ_TIMEOUT_MS = 100
 DRAIN_SECONDS = 3 * READ_TIMEOUT_MS / 1000
@@ -62,8 +66,19 @@ class Patience:
         """The interface delivers no more; what the kernel has of it is read."""
         if self._failure is None:
             self._failure = InterfaceError(f"{self._interface}: capture stopped: {why}; is the interface still up?")
-            self._failure.since_ns = time.time_ns()
+            self._failure.since_ns = wall_clock_ns()
             self._drained = time.monotonic() + DRAIN_SECONDS
+
+
+def wall_clock_ns() -> int:
+    """The time that live packets are stamped with."""
+    return time.time_ns()
+
+
+def leave_out_sent(packet_socket: socket.socket) -> None:
+    """Let nothing in that this host sends. Linux before 4.20 cannot: then it is counted by the kernel, at least."""
+    with contextlib.suppress(OSError):
+        packet_socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
 
 
 def not_allowed(interface: str) -> PrivilegeError:

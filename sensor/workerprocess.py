@@ -17,13 +17,13 @@ from sensor import logs, messages
 from sensor.config import LIVE_SNAPLEN, Settings
 from sensor.errors import SensorError
 from sensor.fanout import Fanout
-from sensor.interface import LiveSource, wall_clock_ns
+from sensor.interface import LiveSource
 from sensor.messages import Failed, Ready, Told
 from sensor.privileges import give_up
 from sensor.ring import RingSource, is_ethernet
 from sensor.runner import make_table
 from sensor.sources import Source
-from sensor.tap import Tap
+from sensor.tap import Tap, wall_clock_ns
 from sensor.window import Snapshot
 from sensor.worker import Finished, Message, Worker, deadline
 

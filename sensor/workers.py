@@ -22,13 +22,13 @@ from sensor.analysis.gaps import GapWatch
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
-from sensor.interface import wall_clock_ns
 from sensor.keeper import Keeper, KeeperGone
 from sensor.merge import Merger, added, numbered_records
 from sensor.messages import Failed, Garbled, Ready
 from sensor.nicwatch import NicWatch
 from sensor.notify import Notifier
 from sensor.stopping import Stop
+from sensor.tap import wall_clock_ns
 from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, deadline
 from sensor.workerprocess import Duty

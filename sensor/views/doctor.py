@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sensor.account import chosen, nearest
 from sensor.config import Settings
 from sensor.errors import SensorError
 from sensor.native import FlowTable, TableOptions
@@ -72,8 +73,6 @@ def _capabilities() -> Iterator[Checked]:
 
 
 def _supervisor(settings: Settings) -> Checked:
-    from sensor.account import chosen
-
     if os.geteuid() != 0:
         return Checked("supervisor", "ok", "as you, without capabilities")
     account, why = chosen(settings)
@@ -137,9 +136,7 @@ def _available() -> int | None:
 
 
 def _disk(settings: Settings) -> Checked:
-    place = settings.store.absolute()
-    while not place.exists():
-        place = place.parent
+    place = nearest(settings.store.absolute())
     if not os.access(place, os.W_OK):
         return Checked("disk", "FAIL", f"{place}: cannot be written to; choose another --store, or change its owner")
     free = shutil.disk_usage(place).free
