@@ -15,7 +15,10 @@ import struct
 from dataclasses import dataclass
 
 SOL_PACKET, PACKET_FANOUT, PACKET_FANOUT_DATA, PACKET_FANOUT_CBPF = 263, 18, 22, 6  # linux/if_packet.h
-SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+
+MOST = 0xFFFFFFFF
+"""Octets: the whole packet, whatever its length."""
 
 _AD_PROTOCOL = -0x1000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the frame's EtherType, linux/filter.h
 _NET = -0x100000  # SKF_NET_OFF: from the network header on
@@ -40,25 +43,26 @@ class Fanout:
         """The kernel tells groups of the same number on other interfaces apart, and of other namespaces."""
         return cls(os.getpid() & 0xFFFF)
 
-    def join(self, packet_socket: socket.socket) -> None:
-        """Become one of the group. OSError when the kernel does not let it."""
+    def join(self, packet_socket: socket.socket, octets: int = MOST) -> None:
+        """Become one of the group, and let in so many octets of each packet. OSError when the kernel does not let it.
+
+        From the first call on the group sends packets here, and until the second they are lost: nothing is between.
+        """
+        choice, entrance = _Program(program()), _Program([(_RET, 0, 0, octets)])
         packet_socket.setsockopt(SOL_PACKET, PACKET_FANOUT, self.number | PACKET_FANOUT_CBPF << 16)
-        _set_program(packet_socket, SOL_PACKET, PACKET_FANOUT_DATA, program())
+        packet_socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, entrance.octets)
+        packet_socket.setsockopt(SOL_PACKET, PACKET_FANOUT_DATA, choice.octets)
 
 
 def let_nothing_in(packet_socket: socket.socket) -> None:
     """Until it has joined its group, a socket would get packets that another one gets too."""
-    _set_program(packet_socket, socket.SOL_SOCKET, SO_ATTACH_FILTER, [(_RET, 0, 0, 0)])
-
-
-def let_all_in(packet_socket: socket.socket) -> None:
-    """Undo that."""
-    packet_socket.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    let_in(packet_socket, 0)
 
 
 def let_in(packet_socket: socket.socket, octets: int) -> None:
-    """Undo that, for so many octets of each packet."""
-    _set_program(packet_socket, socket.SOL_SOCKET, SO_ATTACH_FILTER, [(_RET, 0, 0, octets)])
+    """So many octets of each packet from now on; 0: no packet."""
+    entrance = _Program([(_RET, 0, 0, octets)])
+    packet_socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, entrance.octets)
 
 
 def program() -> list[Instruction]:
@@ -107,7 +111,9 @@ def _mixed() -> list[Instruction]:
     return [*fold, (_MUL, 0, 0, 0x45D9F3B), *fold, (_AND, 0, 0, 0x7FFFFFFF), (_RETA, 0, 0, 0)]
 
 
-def _set_program(packet_socket: socket.socket, level: int, option: int, code: list[Instruction]) -> None:
-    """``struct sock_fprog``: how many instructions, and where they are."""
-    octets = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
-    packet_socket.setsockopt(level, option, struct.pack("HP", len(code), ctypes.addressof(octets)))
+class _Program:
+    """``struct sock_fprog``: how many instructions, and where they are, which is here."""
+
+    def __init__(self, code: list[Instruction]) -> None:
+        self._code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
+        self.octets = struct.pack("HP", len(code), ctypes.addressof(self._code))

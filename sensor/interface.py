@@ -11,7 +11,7 @@ from typing import Any
 import pcapy
 
 from sensor.errors import InterfaceError
-from sensor.fanout import Fanout, let_all_in, let_nothing_in
+from sensor.fanout import Fanout, let_nothing_in
 from sensor.native import META, FlowTable
 from sensor.sources import Batches, Drops, Progress, set_filter
 from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
@@ -91,7 +91,6 @@ class LiveSource:
                 while meta := self._next_batch()[1]:
                     self._delivered += len(meta) // META.itemsize
                 fanout.join(packet_socket)
-                let_all_in(packet_socket)
             except OSError as error:
                 raise InterfaceError(
                     f"{self._tap.interface}: several workers cannot share it: {error.strerror}; try --workers 1"

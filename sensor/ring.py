@@ -126,9 +126,9 @@ class RingSource:
             request = struct.pack("iHH8s", number, PACKET_MR_PROMISC, 0, b"")
             self._socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
         if self._tap.fanout:
-            self._tap.fanout.join(self._socket)
-        self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12)
-        let_in(self._socket, self._tap.snaplen)
+            self._tap.fanout.join(self._socket, self._tap.snaplen)
+        else:
+            let_in(self._socket, self._tap.snaplen)
 
     def _cannot(self, error: OSError) -> InterfaceError:
         interface = self._tap.interface

@@ -165,7 +165,7 @@ class Workers:
             if not by_pipe and (self._is_ending() or not any(seat.due for seat in self._seats)):
                 break
             watched: list[Connection | socket.socket] = [*by_pipe, *([] if self._is_alone else [self._keeper.socket])]
-            for ready in wait(watched, WAKE_SECONDS):
+            for ready in wait(watched, self._patience()):
                 if isinstance(ready, Connection):
                     yield from self._complete(self._receive(by_pipe[ready]))
                 else:
@@ -250,8 +250,11 @@ class Workers:
         """Wait for the interface; what the worker had read has been told."""
         self._end(seat)
         seat.close_account()
-        if self.outage is None:
-            self.outage, self._since_ns = error, error.since_ns or wall_clock_ns()
+        since_ns = error.since_ns or wall_clock_ns()
+        if self.outage is not None:
+            self._since_ns = min(self._since_ns, since_ns)  # who tells first need not have seen it first
+        else:
+            self.outage, self._since_ns = error, since_ns
             self._losses += 1
             log.warning("%s; waiting until it is back", error)
             self._notifier.status(f"waiting: {error}")
@@ -292,6 +295,11 @@ class Workers:
         how = f" by {signal.Signals(-code).name}" if code is not None and code < 0 else f" with status {code}"
         which = f" {seat.number + 1}" if len(self._seats) > 1 else ""
         return InterfaceError(f"{self._interface}: the capture process{which} died{how}")
+
+    def _patience(self) -> float:
+        """Seconds until there is something to do that nobody tells."""
+        now = time.monotonic()
+        return min([WAKE_SECONDS, *(max(seat.due - now, 0.0) for seat in self._seats if seat.due)])
 
     def _begin_again(self) -> None:
         for seat in self._seats:
