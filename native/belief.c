@@ -143,9 +143,12 @@ static bool is_possible(const struct tcp_half *half, const struct packet *p)
 bool belief_place(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *half = &f->tcp[direction];
-    if (!(half->flags & HALF_NEXT_KNOWN) || (half->flags & HALF_PROVISIONAL && is_possible(half, p)))
+    bool possible = is_possible(half, p);
+    if (!(half->flags & HALF_NEXT_KNOWN) || (half->flags & HALF_PROVISIONAL && possible)) {
         learn_next(half, p);
-    if (!is_possible(half, p))
+        possible = is_possible(half, p);
+    }
+    if (!possible)
         return confirm_stray(t, half, trouble_of(t, f, direction), p);
     half->flags &= (uint16_t)~HALF_STRAY;
     return true;

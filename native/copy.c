@@ -190,11 +190,8 @@ static enum likeness copy(struct vms_table *t, struct flow *f, const struct pack
     return LIKE_COPY;
 }
 
-enum likeness copy_judge(struct vms_table *t, const struct packet *p, const struct place *place)
+enum likeness copy_judge(struct vms_table *t, const struct packet *p, const struct place *place, struct sighting *first)
 {
-    struct sighting *first = duplicate_find(&t->duplicates, place->print, p);
-    if (!first)
-        return LIKE_NONE;
     struct flow *f = first->slot ? flow_at(t, first->slot) : NULL;
     if (!f || !f->id || sighting_id(f->id) != first->flow_id) {      /* no flow counted it, or one that is gone */
         t->overflow.mirror_duplicates++;

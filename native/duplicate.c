@@ -1,5 +1,6 @@
 #include "cache.h"
 #include "duplicate.h"
+#include "hash.h"
 #include "memory.h"
 
 /* Octets compared behind the IP header. Not more than needed: copies with other tags are cut at other places by a short
@@ -19,13 +20,6 @@ void duplicates_close(struct duplicates *d)
 {
     memory_free(d->sets, DUPLICATE_SETS * sizeof *d->sets);
     d->sets = NULL;
-}
-
-/* Two words into one by a 128-bit product, folded: fast, and not to be steered without the secret. */
-static inline uint64_t fold(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
 static inline uint64_t mix(const struct duplicates *d, uint64_t hash, uint64_t a, uint64_t b)
@@ -108,44 +102,40 @@ static uint32_t kept(uint64_t print)
     return (uint32_t)(print >> 40) | 1;             /* 24 bits */
 }
 
+#define TIME_UNUSED (64 - SIGHTING_TIME_BITS)   /* bits of a time that a sighting does not keep */
+
+/* An age in parts of a nanosecond: enough to compare ages, and what stands above the sighting's time has dropped out. */
+static inline int64_t fine_age(uint64_t sighting, int64_t ts_ns)
+{
+    return (int64_t)(((uint64_t)ts_ns - sighting) << TIME_UNUSED);
+}
+
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
 {
-    const int unused = 64 - SIGHTING_TIME_BITS;                         /* bits of a time that a sighting does not keep */
-    return (int64_t)(((uint64_t)p->ts_ns - first->ts_ns) << unused) >> unused;
+    return fine_age(first->ts_ns, p->ts_ns) >> TIME_UNUSED;
 }
 
-struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p)
+/* Prints that are equal stand in one place, and none is empty behind an empty one. */
+struct seen duplicate_look(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
-    struct sighting *set = set_of(d, print);
+    struct sighting *set = set_of(d, print), *oldest = set;
     uint32_t wanted = kept(print);
-    for (int i = 0; i < DUPLICATE_WAYS; i++) {
-        if (set[i].print != wanted)
-            continue;
-        int64_t age_ns = duplicate_age_ns(&set[i], p);
-        if (age_ns <= d->horizon_ns && age_ns >= -d->horizon_ns)
-            return &set[i];
+    int64_t oldest_age = INT64_MIN;
+    for (struct sighting *at = set; at < set + DUPLICATE_WAYS; at++) {
+        int64_t age = fine_age(at->ts_ns, p->ts_ns);
+        if (at->print == wanted)
+            return (struct seen){at, age >> TIME_UNUSED <= d->horizon_ns && age >> TIME_UNUSED >= -d->horizon_ns};
+        if (!at->print)
+            return (struct seen){at, false};
+        oldest = age > oldest_age ? at : oldest;        /* no branch: nobody could foretell it */
+        oldest_age = age > oldest_age ? age : oldest_age;
     }
-    return NULL;
+    return (struct seen){oldest, false};
 }
 
-static struct sighting *place_for(const struct duplicates *d, uint64_t print, const struct packet *p)
+void duplicate_remember(struct sighting *place, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
 {
-    struct sighting *set = set_of(d, print);
-    uint32_t wanted = kept(print), oldest = 0;
-    int64_t oldest_ns = INT64_MIN;
-    for (uint32_t i = 0; i < DUPLICATE_WAYS; i++) {
-        if (!set[i].print || set[i].print == wanted)
-            return &set[i];
-        int64_t age_ns = duplicate_age_ns(&set[i], p);
-        oldest = age_ns > oldest_ns ? i : oldest;       /* no branch: nobody could foretell it */
-        oldest_ns = age_ns > oldest_ns ? age_ns : oldest_ns;
-    }
-    return &set[oldest];
-}
-
-void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)
-{
-    *place_for(d, print, p) = (struct sighting){
+    *place = (struct sighting){
         .ts_ns = (uint64_t)p->ts_ns & SIGHTING_TIME, .print = kept(print), .slot = slot,
         .flow_id = sighting_id(flow_id), .ttl = p->ttl,
     };

@@ -52,14 +52,20 @@ void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 #define SIGHTING_COPIES_MOST 7
 #define SIGHTING_TWINS_MOST 63
 
-/* The earlier sighting of this packet, or NULL. */
-struct sighting *duplicate_find(const struct duplicates *d, uint64_t print, const struct packet *p);
+/* The earlier sighting of a packet; or, if there is none, the place for this one: that of an earlier packet that looks
+   like it, else an empty one, else the oldest of its set. */
+struct seen {
+    struct sighting *place;
+    bool before;
+};
+
+struct seen duplicate_look(const struct duplicates *d, uint64_t print, const struct packet *p);
 
 /* How long after the first sighting the packet comes; negative if its timestamp is the earlier one. */
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p);
 
-/* Remembers a packet that was counted; one that looks like it gives way, else the oldest of its set. */
-void duplicate_remember(struct duplicates *d, uint64_t print, const struct packet *p, uint32_t slot,
+/* Remembers a packet that was counted, in its place. */
+void duplicate_remember(struct sighting *place, uint64_t print, const struct packet *p, uint32_t slot,
                         uint64_t flow_id);
 
 #endif

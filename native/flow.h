@@ -10,6 +10,7 @@
 
 #include "decode.h"
 #include "duplicate.h"
+#include "hash.h"
 #include "pool.h"
 #include "presence.h"
 
@@ -225,7 +226,7 @@ struct vms_table {
     vms_options_t options;
     vms_counters_t counters;
     struct decoder decoder;
-    struct siphash_key key;
+    struct nh_key hash_key;
     struct duplicates duplicates;
     struct presence presence;
     uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
@@ -335,10 +336,11 @@ bool flow_finished_room(const struct vms_table *t, uint32_t count);
 /* role.c: tells client from server by the ports when no handshake was seen. */
 void role_guess(struct flow *f, const struct packet *p, int direction);
 
-/* copy.c: what a packet is to those that looked like it. A copy is noted in the flow that has counted its first sighting;
+/* copy.c: what a packet is to the first sighting of one that looked like it. A copy is noted in the flow that has counted its first sighting;
    a twin is to be counted, but the first sighting stays the one to know copies by. */
 enum likeness { LIKE_NONE, LIKE_COPY, LIKE_TWIN };
-enum likeness copy_judge(struct vms_table *t, const struct packet *p, const struct place *place);
+enum likeness copy_judge(struct vms_table *t, const struct packet *p, const struct place *place,
+                         struct sighting *first);
 
 /* trouble.c: the counters of one direction that few flows need, made if there are none. */
 struct trouble *trouble_of(struct vms_table *t, struct flow *f, int direction);

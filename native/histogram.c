@@ -42,11 +42,13 @@ uint64_t vms_bucket_low_ns(uint32_t bucket)
     return (uint64_t)(SUB_BUCKETS + (bucket & (SUB_BUCKETS - 1))) << ((bucket >> SUB_BITS) - 1);
 }
 
-/* Counts the sample in a bin that is there; false if none is, or if it is full. */
+/* Counts the sample in a bin that is there; false if none is, or if it is full. Looks at unused bins as well, which costs
+   less than to ask where they begin. */
 static bool count_in(struct chunk *chunk, uint16_t id)
 {
-    for (int i = 0; i < CHUNK_BINS && chunk->bins[i].count; i++) {
-        if (chunk->bins[i].id == id && chunk->bins[i].count < UINT16_MAX) {
+    for (int i = 0; i < CHUNK_BINS; i++) {
+        uint16_t count = chunk->bins[i].count;
+        if (chunk->bins[i].id == id && count && count < UINT16_MAX) {
             chunk->bins[i].count++;
             return true;
         }

@@ -78,11 +78,11 @@ static uint32_t hash_of(const struct vms_table *t, const struct packet *p, const
     };
     if (p->ip_version == 4) {
         words[2] = (uint64_t)key->ip4[1] << 32 | key->ip4[0];
-        return (uint32_t)(siphash_words(t->key, words, 3) >> 32);
+        return (uint32_t)nh_words(&t->hash_key, words, 3);
     }
     memcpy(&words[2], place->ip[0], 16);
     memcpy(&words[4], place->ip[1], 16);
-    return (uint32_t)(siphash_words(t->key, words, 6) >> 32);
+    return (uint32_t)nh_words(&t->hash_key, words, 6);
 }
 
 static uint32_t ip4_at(const uint8_t *ip)

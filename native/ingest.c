@@ -48,14 +48,15 @@ static void count_overflow(struct vms_table *t, const struct packet *p)
     t->overflow.payload_bytes += p->payload_bytes;
 }
 
+/* `sighting`: where to remember it; NULL: nowhere. */
 static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, const struct place *place,
-                                  enum likeness likeness)
+                                  struct sighting *sighting)
 {
     int direction = place->direction;
     uint32_t slot = flow_of_packet(t, p, place);
     t->counters.ip_bytes += p->ip_bytes;
-    if (t->duplicates.sets && likeness != LIKE_TWIN)
-        duplicate_remember(&t->duplicates, place->print, p, slot, slot ? flow_at(t, slot)->id : 0);
+    if (sighting)
+        duplicate_remember(sighting, place->print, p, slot, slot ? flow_at(t, slot)->id : 0);
     if (!slot) {
         count_overflow(t, p);
         return VMS_FATE_OVERFLOW;
@@ -75,8 +76,15 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
 
 static enum vms_fate count_once(struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    enum likeness likeness = t->duplicates.sets ? copy_judge(t, p, place) : LIKE_NONE;
-    return likeness == LIKE_COPY ? VMS_FATE_MIRROR_DUPLICATE : count_packet(t, p, place, likeness);
+    struct sighting *sighting = NULL;
+    if (t->duplicates.sets) {
+        struct seen seen = duplicate_look(&t->duplicates, place->print, p);
+        enum likeness likeness = seen.before ? copy_judge(t, p, place, seen.place) : LIKE_NONE;
+        if (likeness == LIKE_COPY)
+            return VMS_FATE_MIRROR_DUPLICATE;
+        sighting = likeness == LIKE_TWIN ? NULL : seen.place;
+    }
+    return count_packet(t, p, place, sighting);
 }
 
 /* ---- time ---- */
@@ -122,7 +130,7 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 
 /* ---- a batch ---- */
 
-#define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define GROUP 64                    /* packets decoded ahead, while the memory of their flows is on its way */
 #define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {

@@ -194,6 +194,8 @@ enum vms_fate decode_ethernet(struct decoder *d, struct cursor c, struct packet 
     p->frame_vlan_count = 0;
     p->frame_vlan[0] = p->frame_vlan[1] = 0;
     uint16_t ethertype = be16(header + 12);
+    if (ethertype == ETHERTYPE_IPV4)
+        return decode_ipv4(d, c, p);                    /* most are: no call on the way there */
     if (ethertype < ETHERTYPE_LOWEST)
         cursor_trim(&c, ethertype);
     return decode_ethertype(d, c, p, ethertype);

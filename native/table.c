@@ -39,6 +39,9 @@ static int open_pools(vms_table_t *t, uint64_t flows)
 static int open_memory(vms_table_t *t)
 {
     uint64_t flows = t->options.max_flows;
+    struct siphash_key secret;
+    memcpy(&secret, t->options.secret, sizeof secret);
+    t->hash_key = nh_key_of(secret);
     t->bucket_mask = bucket_count(flows) - 1;
     t->buckets = memory_array(buckets_size(t));
     t->listed = malloc(flows * sizeof *t->listed);
@@ -46,7 +49,7 @@ static int open_memory(vms_table_t *t)
         t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
     if (!t->buckets || !t->listed || (t->options.keep_finished && !t->finished))
         return -1;
-    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, t->key) ||
+    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, secret) ||
            duplicates_open(&t->duplicates, t->options.secret, t->options.duplicate_horizon_ns);
 }
 
@@ -56,7 +59,6 @@ vms_table_t *vms_open(const vms_options_t *options)
     if (!t)
         return NULL;
     t->options = *options;
-    memcpy(&t->key, options->secret, sizeof t->key);
     memcpy(&t->presence.secret, options->secret, sizeof t->presence.secret);
     t->decoder.counters = &t->counters;
     t->decoder.link_type = options->link_type;
