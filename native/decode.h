@@ -19,11 +19,16 @@ enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16
 
 struct packet {
     int64_t ts_ns;
+
+    /* addresses, in the captured bytes; valid once ip_version, or outer_ip_version, is not 0 */
+    const uint8_t *src;             /* of the innermost IP packet */
+    const uint8_t *dst;
+    const uint8_t *outer_src;
+    const uint8_t *outer_dst;
+
     uint32_t beyond_capture;        /* octets on the wire behind the captured ones, 0 when the source cannot tell */
 
-    /* innermost IP packet; the pointers lead into the captured bytes */
-    const uint8_t *src;
-    const uint8_t *dst;
+    /* innermost IP packet */
     uint32_t ip_bytes;
     uint32_t payload_bytes;         /* TCP and UDP only */
     uint16_t sport;                 /* ICMP: type and code as Community ID orders them */
@@ -60,9 +65,19 @@ struct packet {
     uint8_t outer_ip_version;       /* 0: not in a tunnel */
     bool has_vni;
     uint32_t vni;
-    const uint8_t *outer_src;
-    const uint8_t *outer_dst;
 };
+
+#define PACKET_UNKNOWN offsetof(struct packet, beyond_capture)
+_Static_assert(sizeof(struct packet) - PACKET_UNKNOWN <= 128, "two times 64");
+
+/* Before decoding. Cleared in two parts, since gcc takes a slow loop for more than 64 octets. */
+static inline void packet_begin(struct packet *p, int64_t ts_ns)
+{
+    p->ts_ns = ts_ns;
+    uint8_t *unknown = (uint8_t *)p + PACKET_UNKNOWN;
+    memset(unknown, 0, 64);
+    memset(unknown + 64, 0, sizeof *p - PACKET_UNKNOWN - 64);
+}
 
 /* What one capture needs in order to decode, and what it notes on the way. */
 struct decoder {
@@ -72,7 +87,7 @@ struct decoder {
     vms_counters_t *counters;
 };
 
-/* Fills `p` from a frame; `p->ts_ns` and `p->beyond_capture` are given, the rest must be zero. */
+/* Fills `p`, which has begun, from a frame; `p->beyond_capture` may be given. */
 enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, struct packet *p);
 
 /* Layers that hand packets to each other; see link.c, ip.c, transport.c, tunnel.c. */

@@ -56,41 +56,55 @@ static bool count_in(struct chunk *chunk, uint16_t id)
     return false;
 }
 
-/* A chunk with a free bin at the front of the flow's list; NULL when the arena is exhausted. */
-static struct chunk *chunk_with_room(struct vms_table *t, struct flow *f)
+static bool has_room(const struct chunk *chunk)
 {
-    struct chunk *chunk = f->bins ? pool_at(&t->bins, f->bins) : NULL;
-    if (chunk && !chunk->bins[CHUNK_BINS - 1].count)
-        return chunk;
+    return !chunk->bins[CHUNK_BINS - 1].count;
+}
+
+/* An empty chunk at the front of the flow's list; NULL when the arena is exhausted. */
+static struct chunk *new_chunk(struct vms_table *t, struct flow *f)
+{
     uint32_t handle = pool_take(&t->bins);
     if (!handle)
         return NULL;
-    chunk = pool_at(&t->bins, handle);
+    struct chunk *chunk = pool_at(&t->bins, handle);
     memset(chunk, 0, sizeof *chunk);
     chunk->next = f->bins;
     f->bins = handle;
     return chunk;
 }
 
+/* Most samples of a flow are alike: the chunk that was hit goes to the front, where the next sample finds it. */
+static void to_front(struct flow *f, struct chunk *chunk, uint32_t handle, struct chunk *before)
+{
+    if (!before)
+        return;
+    before->next = chunk->next;
+    chunk->next = f->bins;
+    f->bins = handle;
+}
+
 void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns)
 {
     uint16_t id = (uint16_t)(which * VMS_BUCKETS + bucket_of_ns(ns));
-    for (uint32_t handle = f->bins; handle;) {
-        struct chunk *chunk = pool_at(&t->bins, handle);
-        if (count_in(chunk, id))
+    struct chunk *chunk, *before = NULL, *room = NULL;
+    for (uint32_t handle = f->bins; handle; handle = chunk->next, before = chunk) {
+        chunk = pool_at(&t->bins, handle);
+        if (count_in(chunk, id)) {
+            to_front(f, chunk, handle, before);
             return;
-        handle = chunk->next;
+        }
+        room = has_room(chunk) ? chunk : room;
     }
-    struct chunk *chunk = chunk_with_room(t, f);
-    if (!chunk) {
+    if (!room && !(room = new_chunk(t, f))) {
         t->counters.samples_unbinned++;
         return;
     }
     int i = 0;
-    while (chunk->bins[i].count)
+    while (room->bins[i].count)
         i++;
-    chunk->bins[i].id = id;
-    chunk->bins[i].count = 1;
+    room->bins[i].id = id;
+    room->bins[i].count = 1;
     t->bin_count++;
 }
 

@@ -130,7 +130,7 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 
 /* ---- a batch ---- */
 
-#define GROUP 64                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
 #define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {
@@ -162,7 +162,7 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
 
 static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
 {
-    d->packet = (struct packet){.ts_ns = timestamp(batch, meta)};
+    packet_begin(&d->packet, timestamp(batch, meta));
     d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
     d->card = d->packet.src_mac ? presence_card(d->packet.src_mac) : 0;
     presence_prefetch(&t->presence, d->card);
