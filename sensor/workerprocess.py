@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import queue
+import select
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
@@ -61,12 +63,19 @@ def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, 
             return
         sender = Sender(up)
         sender.emit(Ready())
-        over = deadline(settings.duration and settings.duration / 1e9)
+        is_asked, over = _end_of(control), deadline(settings.duration and settings.duration / 1e9)
         try:
-            Worker(source, table, sender.emit, lambda: control.poll() or over(), wall_clock_ns, sender.wait).run()
+            Worker(source, table, sender.emit, lambda: is_asked() or over(), wall_clock_ns, sender.wait).run()
             sender.finish(None)
         except SensorError as error:
             sender.finish(Failed(error))
+
+
+def _end_of(control: Connection) -> Callable[[], bool]:
+    """Whether the other end has been closed. ``Connection.poll`` takes fifteen times as long."""
+    poller = select.poll()
+    poller.register(control.fileno(), select.POLLIN)
+    return lambda: bool(poller.poll(0))
 
 
 def _source(settings: Settings, interface: str, duty: Duty, control: Connection) -> Source:
