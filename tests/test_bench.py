@@ -14,7 +14,7 @@ from tests.bench.make_trace import TCP_PORTS, UDP_PORTS
 from tests.needs import ROOT, need_root, need_tool
 
 PACKETS = 200_000
-KINDS: tuple[list[str], ...] = ([], ["--vxlan"], ["--udp-only"], ["--syn-flood"])
+KINDS: tuple[list[str], ...] = ([], ["--vxlan"], ["--udp-only"], ["--syn-flood"], ["--imix"])
 CHECKS = ("ip.check_checksum", "tcp.check_checksum", "udp.check_checksum")
 WRONG = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0"
 IMPOSSIBLE = "tcp.analysis.ack_lost_segment || tcp.analysis.spurious_retransmission || tcp.analysis.reused_ports"
