@@ -52,7 +52,9 @@ def parse() -> argparse.Namespace:
         "--syn-flood", type=float, nargs="?", const=0.5, default=0, metavar="SHARE",
         help="so much of the packets, half if it is not said, are SYNs from spoofed addresses",
     )  # fmt: skip
-    parser.add_argument("--imix", action="store_true", help="whole frames, of IP packets of 40, 576, 1500 octets, 7:4:1")
+    parser.add_argument(
+        "--imix", action="store_true", help="whole frames, of IP packets of 40, 576, 1500 octets, 7:4:1"
+    )
     parser.add_argument("--twice", action="store_true", help="every packet and its copy, as from a mirror of both ends")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
