@@ -68,7 +68,7 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 gate: $(VENV)/installed ## instructions a packet, by callgrind: fails when it takes 5 % more than on record
 	@$(BIN)/python -m tests.bench.instructions
 
-bench: $(VENV)/installed build/nfstream/installed ## speed and memory beside others; BENCH=growth: a part; BENCH=--update: the page too
+bench: $(VENV)/installed build/nfstream/installed ## speed and memory, beside others; BENCH=growth: a part, BENCH=--update: the page
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 causes: $(VENV)/installed ## what tshark and the sensor say of each TCP flow of all captures, and why they differ

@@ -69,7 +69,7 @@ def test_verdicts_follow_from_the_tables() -> None:
         bound, asked = re.match(r"at (least|most) ([\d.,]+)", row["asked"]).groups()  # type: ignore[union-attr]
         value, wanted = number(row["measured"]), number(asked)
         assert row["measured"] in cells or "over those" in row["goal"]
-        assert row[""] == ("met" if (value >= wanted if bound == "least" else value <= wanted) else "MISSED")
+        assert row["verdict"] == ("met" if (value >= wanted if bound == "least" else value <= wanted) else "MISSED")
     ours, theirs = (number(row["measured"]) for row in shown("encode"))
     (ratio,) = [row["measured"] for row in shown("goals") if "over those" in row["goal"]]
     assert number(ratio) == pytest.approx(ours / theirs, abs=0.001)
@@ -91,6 +91,7 @@ def test_machine_is_described_without_names_and_paths() -> None:
     """It is said what it is and what runs on it; no path is in that, and no key that the code does not have."""
     figures: dict[str, Any] = json.loads(FIGURES.read_text())
     assert list(figures["machine"]) == list(described())
+    assert list(figures["parts"]) == list(PARTS)
     assert not re.search(r"[ \"]/\w", json.dumps({**figures["machine"], **figures["versions"]}))
 
 

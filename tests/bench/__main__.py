@@ -88,7 +88,8 @@ def update(figures: Figures) -> None:
             sys.exit(
                 "bench: what is on record was measured on another machine or with other programs; update all parts"
             )
-        figures["parts"] = {**before["parts"], **figures["parts"]}
+        kept = {**before["parts"], **figures["parts"]}
+        figures["parts"] = {name: kept[name] for name in PARTS if name in kept}
     page.record(figures)
     changed = generate.rewrite(generate.ROOT / "docs" / "benchmarks.md")
     print(f"docs/benchmarks.md: {'written' if changed else 'as it was'}")

@@ -33,8 +33,7 @@ class Contender:
     """A program over a capture file.
 
     ``counted`` finds the number of packets in what it prints, None: it does not say. ``absent`` says why it cannot run.
-    ``keeps_flows``: in the process that is measured; NFStream's are in a child that it does not wait for. ``most``
-    bounds the repetitions of a slow one.
+    ``keeps_flows``: some only count. ``most`` bounds the repetitions of a slow one.
     """
 
     name: str
@@ -74,7 +73,7 @@ def contenders() -> list[Contender]:
         _tool("argus", "argus", lambda t: ["-r", str(t.path), "-w", "/dev/null"]),
         Contender(
             "NFStream", lambda t: [*nfstream, str(t.path)], r"(\d+) packets",
-            absent=None if NFSTREAM.exists() else NO_NFSTREAM, keeps_flows=False, most=1,
+            absent=None if NFSTREAM.exists() else NO_NFSTREAM, most=1,
         ),
     ]  # fmt: skip
 
@@ -85,19 +84,17 @@ def versions() -> dict[str, str | None]:
     return {
         "vmsensor": said(sys.executable, "-m", "sensor", "--version"),
         "Python": said(sys.executable, "--version"),
-        "C compiler": said("cc", "--version"),
-        "libpcap of the bare loop": said(
-            str(built("bare_loop")), libpcap(), str(made(ONE_PACKET)), pattern=r"libpcap.*"
-        ),
+        "C compiler": said("cc", "--version", pattern=".*"),
+        "libpcap of the bare loop": said(str(built("bare_loop")), libpcap(), str(made(ONE_PACKET))),
         "tcpdump": said("tcpdump", "--version"),
-        "softflowd": said("softflowd", "-h", pattern=r"softflowd version [\d.]+"),
-        "argus": said("argus", "-h", pattern=r"Argus Version.*"),
+        "softflowd": said("softflowd", "-h"),
+        "argus": said("argus", "-h"),
         "NFStream": said(str(NFSTREAM), "-c", nfstream),
     }
 
 
-def said(program: str, *words: str, pattern: str = r".*\d.*") -> str | None:
-    """The first line with a number, or another that is looked for; None when there is no such program."""
+def said(program: str, *words: str, pattern: str = r"\d+(?:\.\w+)+") -> str | None:
+    """The first version in what it prints; None when there is no such program."""
     path = found(program)
     if path is None:
         return None

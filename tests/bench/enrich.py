@@ -172,6 +172,6 @@ def measured(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         runs = 1 if options.quick else RUNS
         took = [statistics.median(cpu_seconds(work) for _ in range(runs)) for work in way]
     return [
-        *({"what": what, "value": value, "unit": ""} for what, value in zip(SIZES, sizes, strict=True)),
+        *({"what": what, "value": value, "unit": None} for what, value in zip(SIZES, sizes, strict=True)),
         *({"what": what, "value": round(one, 4), "unit": "s CPU"} for what, one in zip(WAY, took, strict=True)),
     ]

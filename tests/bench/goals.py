@@ -31,7 +31,7 @@ class Goal:
         met = None if value is None else value <= self.asked if self.at_most else value >= self.asked
         return {
             "what": self.what,
-            "asked": f"{'at most' if self.at_most else 'at least'} {amount(self.asked)} {self.unit}",
+            "asked": f"{'at most' if self.at_most else 'at least'} {self.asked:,} {self.unit}",
             "value": value,
             "verdict": {None: "not measured", True: "met", False: "MISSED"}[met],
         }
@@ -60,5 +60,5 @@ GOALS = (
 )  # fmt: skip
 
 COLUMNS = (
-    Column("goal", "what"), Column("asked", "asked"), Column("measured", "value", amount), Column("", "verdict"),
+    Column("goal", "what"), Column("asked", "asked"), Column("measured", "value", amount), Column("verdict", "verdict"),
 )  # fmt: skip

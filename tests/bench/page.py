@@ -11,7 +11,7 @@ from tests.bench.parts import PARTS, Figures
 from tests.bench.paths import FIGURES
 from tests.bench.tables import Column, Row, markdown
 
-VERSIONS = (Column("program", "what"), Column("version", "unit"))
+MACHINE = (Column("part", "what"), Column("what it is, or its version", "unit"))
 
 
 def recorded() -> Figures:
@@ -48,7 +48,7 @@ def machine() -> str:
     figures = recorded()
     said = {**figures.get("machine", {}), **figures.get("versions", {})}
     rows = [{"what": name, "unit": value or "not installed"} for name, value in said.items()]
-    return markdown(VERSIONS, rows)
+    return markdown(MACHINE, rows)
 
 
 def load() -> str:

@@ -80,7 +80,7 @@ LIVE = (
     Column("x tcpdump", "ratio", places(2)),
     Column("peak MiB", "peak_mib", places(1)),
 )
-TEXT_KEYS = ("traffic", "reader", "program", "what", "unit")
+TEXT_KEYS = ("traffic", "reader", "program", "what", "unit", "asked", "verdict")
 
 
 def cells(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[str]]:
