@@ -67,4 +67,4 @@ PARTS = {
         Part("live", "tests.bench.live", LIVE, lambda _, rows: derived.live(rows), ("program",)),
     )
 }
-"""In the order in which they run: ``start`` first, which others refer to. Each has its place on the page, ``page.py``."""
+"""In the order in which they run: ``start`` first, which others refer to. Each has its place on the page."""
