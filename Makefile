@@ -68,11 +68,8 @@ lint: $(VENV)/installed ## ruff, mypy and the C compiler's warnings
 gate: $(VENV)/installed ## instructions a packet, by callgrind: fails when it takes 5 % more than on record
 	@$(BIN)/python -m tests.bench.instructions
 
-bench: $(VENV)/installed ## packets per second and memory; live, as root, beside others; Python's and InfluxDB's part
-	@$(BIN)/python -m tests.bench
-	@$(BIN)/python -m tests.bench.live
-	@$(BIN)/python -m tests.bench.enrich
-	@$(BIN)/python -m tests.bench.encode
+bench: $(VENV)/installed build/nfstream/installed ## speed and memory, beside others; BENCH=growth: a part, BENCH=--update: the page
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 causes: $(VENV)/installed ## what tshark and the sensor say of each TCP flow of all captures, and why they differ
 	@$(BIN)/python -m tests.oracles.causes
@@ -115,6 +112,13 @@ define install
 	@echo "Installing vmsensor and its tools into $(VENV), about a minute the first time ..."
 	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint,dashboards,prometheus]'
 endef
+
+# A peer that `make bench` measures; it needs other packages than the sensor does. Without it, its rows say so.
+build/nfstream/installed:
+	@echo "Installing NFStream into build/nfstream ..."
+	@$(PYTHON) -m venv build/nfstream && \
+		build/nfstream/bin/pip install -qq --disable-pip-version-check 'nfstream>=6.6.0' && touch $@ || \
+		{ rm -rf build/nfstream; echo "make: NFStream cannot be installed here; the benchmark goes on without it"; }
 
 define build_extension
 	@echo "Building the extension again ..."

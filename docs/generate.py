@@ -25,6 +25,9 @@ from sensor.errors import FAILURES, INTERRUPTED
 from sensor.metrics import DIRECTION, FLOW, MEASUREMENTS, NEEDS, VM_TRAFFIC, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the tests are no installed package
+from tests.bench import page  # noqa: E402
+
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)", re.DOTALL)
@@ -197,6 +200,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "dependency": lambda: fields("dependency"),
     "event": lambda: fields("event"),
     "sensor": lambda: fields("sensor"),
+    **page.GENERATED,
 }
 
 
@@ -209,9 +213,9 @@ def _option_row(option: Option) -> list[str]:
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 
-def regenerated(page: str) -> str:
+def regenerated(text: str) -> str:
     """The text of a page with its generated parts as they are now."""
-    return PART.sub(lambda part: f"{part['begin']}\n{PARTS[part['name']]()}\n{part['end']}", page)
+    return PART.sub(lambda part: f"{part['begin']}\n{PARTS[part['name']]()}\n{part['end']}", text)
 
 
 def outdated() -> Iterator[tuple[Path, str]]:
@@ -220,6 +224,14 @@ def outdated() -> Iterator[tuple[Path, str]]:
         text = path.read_text(encoding="utf-8")
         if (new := regenerated(text)) != text:
             yield path, new
+
+
+def rewrite(path: Path) -> bool:
+    """Write this page alone; whether that changed it."""
+    text = path.read_text(encoding="utf-8")
+    new = regenerated(text)
+    path.write_text(new, encoding="utf-8")
+    return new != text
 
 
 def main(arguments: list[str]) -> int:

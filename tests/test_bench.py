@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.bench.live import NAMES
 from tests.bench.make_trace import TCP_PORTS, UDP_PORTS
+from tests.bench.measure import Runs, run
+from tests.bench.parts import PARTS
+from tests.bench.traces import STANDARD
 from tests.needs import ROOT, need_root, need_tool
 
-PACKETS = 200_000
-KINDS: tuple[list[str], ...] = ([], ["--vxlan"], ["--udp-only"], ["--syn-flood"])
+BENCH = [sys.executable, "-m", "tests.bench"]
+KINDS: tuple[list[str], ...] = ([], ["--vxlan"], ["--udp-only"], ["--syn-flood"], ["--imix"])
 CHECKS = ("ip.check_checksum", "tcp.check_checksum", "udp.check_checksum")
 WRONG = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0"
 IMPOSSIBLE = "tcp.analysis.ack_lost_segment || tcp.analysis.spurious_retransmission || tcp.analysis.reused_ports"
@@ -24,44 +28,55 @@ SERVICES = (*(f"tcp.port=={port}" for port in TCP_PORTS), *(f"udp.port=={port}" 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """What one quick run printed and what it wrote as JSON."""
+    """What one quick run of two parts printed, and the rows of each that it wrote as JSON."""
     need_tool("cc")
     figures = tmp_path_factory.mktemp("bench") / "figures.json"
-    command = [sys.executable, "tests/bench/bench.py", "--quick", "--repetitions", "1", "--json", str(figures)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    command = [*BENCH, "readers", "flow", "--quick", "--repetitions", "1", "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(figures.read_text())
+    return done.stdout, {name: part["rows"] for name, part in json.loads(figures.read_text())["parts"].items()}
 
 
 def test_every_reader_has_its_row(bench: tuple[str, dict[str, Any]]) -> None:
-    """The table and the JSON have the same rows, the bare loop first, and every row has its figures or a reason."""
-    printed, figures = bench
-    names = [row["reader"] for row in figures["rows"]]
-    assert names == [
-        "bare libpcap loop", "pcapy-ng next_batch", "vmsensor, no sink", "vmsensor, store", "tcpdump -w /dev/null",
-        "softflowd",
-    ]  # fmt: skip
-    lines = printed.splitlines()
-    for row in figures["rows"]:
-        (line,) = [line for line in lines if line.startswith(row["reader"])]
-        if "skipped" in row:
-            assert line.endswith(f"skipped: {row['skipped']}")
-        else:
-            assert f"{row['packets_per_second']:,}" in line
-            assert row["peak_mib"] > 0
-    assert figures["rows"][0]["ratio"] == 1
+    """Every row that a part names was made and printed, with its figures or with a reason."""
+    printed, parts = bench
+    for name, rows in parts.items():
+        assert [tuple(row[key] for key in PARTS[name].keys) for row in rows] == PARTS[name].names()
+    for row in parts["readers"]:
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"{row['traffic']}  {row['reader']}  ")]
+        assert row["skipped"] in line if "skipped" in row else row["peak_kib"] > 0
 
 
 def test_nobody_missed_a_packet(bench: tuple[str, dict[str, Any]]) -> None:
-    """libpcap, pcapy-ng and the sensor, with and without its store, counted every packet of the trace."""
-    counted = {row["reader"]: row.get("packets") for row in bench[1]["rows"][:4]}
-    assert counted == dict.fromkeys(counted, PACKETS)
+    """A run ends where a reader counts another number of packets than its neighbours; of flows, the table held some."""
+    counted = {row["packets"] for row in bench[1]["readers"] if "skipped" not in row}
+    assert counted == {STANDARD.smaller().packets}
+    assert all(row["most_flows"] > 0 for row in bench[1]["flow"])
 
 
-def test_small_trace_is_not_judged(bench: tuple[str, dict[str, Any]]) -> None:
-    """On a trace that takes less than starting Python, the goal is neither met nor missed."""
-    assert bench[1]["goal_met"] is None
-    assert "not judged" in bench[0]
+def test_small_traces_are_not_judged(bench: tuple[str, dict[str, Any]]) -> None:
+    """On a trace that takes less than starting Python, no goal is met or missed."""
+    assert "goals are not judged" in bench[0]
+    assert "MISSED" not in bench[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(["growht"], "no such part: growht"), (["--repetitions", "0"], "at least 1"), (["--quick", "--update"], "record")],
+)
+def test_what_cannot_be_measured_is_refused(words: list[str], complaint: str) -> None:
+    """One line says what is wrong, and nothing runs."""
+    done = subprocess.run([*BENCH, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert complaint in done.stderr.splitlines()[-1]
+
+
+def test_reader_that_fails_ends_the_run(tmp_path: Path) -> None:
+    """What a program said last is said, and a command that is not there is one as well."""
+    need_tool("cc")
+    for command, said in ((["/bin/ls", str(tmp_path / "none")], "No such file"), (["/nowhere"], "/nowhere")):
+        with pytest.raises(SystemExit, match=f"bench: it failed: .*{said}"):
+            run("it", command, Runs())
 
 
 def make_trace(out: Path, *options: str) -> Path:
@@ -98,21 +113,41 @@ def test_trace_is_sound(tmp_path: Path, options: list[str]) -> None:
     assert (resent == 0) if options == ["--udp-only"] else (0 < resent < 80)
 
 
+def test_flood_is_nothing_else(tmp_path: Path) -> None:
+    """Each packet is the SYN of another flow."""
+    trace = make_trace(tmp_path / "trace.pcap", "--flows", "0", "--syn-flood", "1")
+    assert matching(trace, "tcp.flags == 0x002 && !tcp.analysis.retransmission && !tcp.analysis.reused_ports") == 8000
+
+
+def test_mirror_of_both_ends_delivers_twice(tmp_path: Path) -> None:
+    """The sensor finds half of the packets to be mirror duplicates, and every flow in the other half."""
+    trace = make_trace(tmp_path / "trace.pcap", "--twice")
+    command = [sys.executable, "-m", "sensor", "read", str(trace), "--to", "none"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert "received 8000 = 4000 in flows + 0 overflow + 4000 mirror_duplicate" in done.stdout + done.stderr
+
+
+def test_mix_of_sizes_is_that_of_the_internet(tmp_path: Path) -> None:
+    """Of the packets that carry data, four of 576 octets come to one of 1,500, and frames are whole."""
+    trace = make_trace(tmp_path / "trace.pcap", "--imix")
+    middle, large = (matching(trace, f"ip.len == {octets}") for octets in (576, 1500))
+    assert 3.5 < middle / large < 4.5
+    assert matching(trace, "frame.cap_len != frame.len") == 0
+
+
 @pytest.mark.proof
 def test_live_bench_has_every_row(tmp_path: Path) -> None:
     """Each program captures at a rate that all can take, or its row says why not; who counts has missed nothing."""
     need_root()
     need_tool("cc")
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "tests.bench.live", "--seconds", "1", "--rate", "20000", "--json", str(figures)]
+    command = [*BENCH, "live", "--quick", "--json", str(figures)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr
-    rows = {row["program"]: row for row in json.loads(figures.read_text())}
-    assert list(rows) == [
-        "vmsensor", "vmsensor, 2 workers", "tcpdump -w /dev/null", "softflowd", "argus", "NFStream",
-    ]  # fmt: skip
+    rows = {row["program"]: row for row in json.loads(figures.read_text())["parts"]["live"]["rows"]}
+    assert tuple(rows) == NAMES
     for row in rows.values():
-        assert f"{row['program']:<22}" in done.stdout
+        assert f"\n{row['program']}  " in done.stdout
         assert row.get("skipped") or row["peak_mib"] > 0
-    for name in list(rows)[:2]:
+    for name in NAMES[:2]:
         assert (rows[name]["received"], rows[name]["dropped"]) == (rows[name]["offered"], 0)

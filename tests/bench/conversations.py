@@ -15,6 +15,8 @@ from tests.bench.frames import ACK, FIN, PSH, SYN, Bools, Floats, Ints, Packets
 
 OPENING, CLOSING, WHOLE = 3, 3, 8
 SEGMENT, DATAGRAM = 1460, 1200
+IMIX_OCTETS, IMIX_PARTS = (40, 576, 1500), (7, 4, 1)  # of IP packets
+TCP_HEADERS, UDP_HEADERS = 40, 28
 TORN_SHARE, UPLOAD_SHARE, QUERY_SHARE = 0.05, 0.3, 0.7
 RESENT_SHARE, LOST_SHARE, OVERTAKEN_SHARE = 0.005, 0.003, 0.003
 TURNS = 200
@@ -79,6 +81,8 @@ def draw_flows(rng: np.random.Generator, udp: Bools, packets: int, single: int, 
 
 def draw_sizes(rng: np.random.Generator, udp: Bools, packets: int) -> Ints:
     """Packets of each conversation: a least number, and a log-normal share of the rest."""
+    if not len(udp):
+        return np.zeros(0, np.int64)
     whole = min(WHOLE, packets // len(udp))
     least = np.where(udp, min(2, whole), whole)
     weight = rng.lognormal(0, 2, len(udp))
@@ -88,13 +92,13 @@ def draw_sizes(rng: np.random.Generator, udp: Bools, packets: int) -> Ints:
     return np.asarray(least + extra)
 
 
-def draw_packets(rng: np.random.Generator, flows: Flows, seconds: float) -> Packets:
-    """All packets of the conversations, flow by flow."""
+def draw_packets(rng: np.random.Generator, flows: Flows, seconds: float, imix: bool = False) -> Packets:
+    """All packets of the conversations, flow by flow. With ``imix``, sizes are those of the Internet mix."""
     slots = lay_out(rng, flows)
     flow, resent = slots.flow, np.flatnonzero(slots.resent)
     side = senders(flows, slots)
     flags = draw_flags(flows, slots)
-    payload = draw_payloads(rng, flows, slots)
+    payload = draw_mix(rng, flows, slots) if imix else draw_payloads(rng, flows, slots)
     payload[resent] = payload[resent - 2]
     time_us = draw_times(rng, flows, slots, side, seconds)
     advance = np.where(flows.udp[flow] | slots.resent, 0, payload + ((flags & (SYN | FIN)) > 0))
@@ -157,6 +161,14 @@ def draw_payloads(rng: np.random.Generator, flows: Flows, slots: Slots) -> Ints:
     payload = np.where(slots.bulk, full, 0)
     payload[slots.request] = rng.integers(40, 900, np.count_nonzero(slots.request))
     payload[slots.final] = rng.integers(1, DATAGRAM, np.count_nonzero(slots.final))
+    return payload
+
+
+def draw_mix(rng: np.random.Generator, flows: Flows, slots: Slots) -> Ints:
+    """Whatever a packet is for, its size is one of three; but for those that open or close."""
+    octets = rng.choice(IMIX_OCTETS, len(slots.flow), p=np.divide(IMIX_PARTS, sum(IMIX_PARTS)))
+    payload = octets - np.where(flows.udp[slots.flow], UDP_HEADERS, TCP_HEADERS)
+    payload[slots.closing | (slots.index < flows.opening[slots.flow])] = 0
     return payload
 
 

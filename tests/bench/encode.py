@@ -1,12 +1,15 @@
 """Line protocol: the sensor's encoder beside influxdb-client's ``Point``, over the same points in the same run.
 
-``python -m tests.bench.encode`` takes the enrich benchmark's window and prints lines a second of CPU time for each, and
-the ratio: medians of several runs. The Points are given tags and fields ready to use, without what is null.
+The window is that of ``enrich``; lines a second of CPU time, medians of several runs. The Points are given tags and
+fields ready to use, without what is null.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
+import sys
+from typing import Any
 
 import numpy as np
 from influxdb_client.client.write.point import Point
@@ -21,7 +24,7 @@ from tests.bench.enrich import RUNS, cpu_seconds, inventory, window
 
 POINTS = 10_000
 """Rows that are given to ``Point``, which takes its time."""
-GOAL_LINES, GOAL_RATIO = 1_000_000, 15
+OURS, THEIRS = "lines of vm_traffic by the sensor", "the same by influxdb-client"
 
 
 def with_points(table: Table, time_ns: int) -> bytes:
@@ -52,28 +55,23 @@ def first_rows(table: Table, rows: int) -> Table:
     return Table(table.measurement, len(wanted), {name: tag.take(wanted) for name, tag in table.tags.items()}, fields)
 
 
-def main() -> None:
-    """Print both, and whether they wrote the same."""
-    snapshot = window()
+def names(part: str) -> list[tuple[str, ...]]:
+    """Its rows."""
+    return [(OURS,), (THEIRS,)]
+
+
+def measured(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both, which must write the same."""
+    snapshot, runs = window(), 1 if options.quick else RUNS
     report = Reporter("bench", "mirror0", Registry(PRIVATE_NETWORKS, Fixed(inventory()))).report(snapshot)
     table = report.table("vm_traffic")
     whole = Report(report.start_ns, report.end_ns, report.time_ns, [table])
-    part = Report(report.start_ns, report.end_ns, report.time_ns, [first_rows(table, POINTS)])
-    same = encode(part) == with_points(table, report.time_ns)
-    ours = table.rows / statistics.median(cpu_seconds(lambda: encode(whole)) for _ in range(RUNS))
-    theirs = POINTS / statistics.median(cpu_seconds(lambda: with_points(table, report.time_ns)) for _ in range(RUNS))
-    size = len(encode(whole)) / table.rows
-    print(f"{table.rows:,} points of vm_traffic, {size:.0f} octets a line; the same octets: {'yes' if same else 'NO'}")
-    ratio = ours / theirs
-    print(f"sensor               {ours:12,.0f} lines/s   goal {GOAL_LINES:,}: {verdict(ours >= GOAL_LINES)}")
-    print(f"influxdb-client      {theirs:12,.0f} lines/s")
-    print(f"ratio                {ratio:12.1f}           goal {GOAL_RATIO}: {verdict(ratio >= GOAL_RATIO)}")
-
-
-def verdict(met: bool) -> str:
-    """In a word."""
-    return "met" if met else "missed"
-
-
-if __name__ == "__main__":
-    main()
+    cut = Report(report.start_ns, report.end_ns, report.time_ns, [first_rows(table, POINTS)])
+    if encode(cut) != with_points(table, report.time_ns):
+        sys.exit("bench: the sensor and influxdb-client encode the same points differently")
+    ours = table.rows / statistics.median(cpu_seconds(lambda: encode(whole)) for _ in range(runs))
+    theirs = POINTS / statistics.median(cpu_seconds(lambda: with_points(table, report.time_ns)) for _ in range(runs))
+    return [
+        {"what": OURS, "value": round(ours), "unit": "lines/s of CPU"},
+        {"what": THEIRS, "value": round(theirs), "unit": "lines/s of CPU"},
+    ]

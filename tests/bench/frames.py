@@ -22,8 +22,8 @@ Number = TypeVar("Number", Ints, int)
 FIN, SYN, PSH, ACK = 0x01, 0x02, 0x08, 0x10
 TCP_NUMBER, UDP_NUMBER = 6, 17
 EPOCH_S = 1_700_000_000
-SNAP = 96
-CHUNK = 100_000
+SNAP, WHOLE_FRAMES = 96, 1518
+CHUNK = 10_000_000  # octets, about
 SMALLEST_FRAME = 60
 LOCAL_MAC = 0x0200
 VERSION_IHL_TOS, DONT_FRAGMENT, TTL = 0x4500, 0x4000, 64 << 8
@@ -45,7 +45,7 @@ TCP: Fields = [
 OPTIONS: Fields = [("options", ">u8")]
 UDP: Fields = [("udp_length", ">u2"), ("udp_sum", ">u2")]
 VXLAN: Fields = [("vxlan_flags", ">u4"), ("vni", ">u4")]
-TAIL: Fields = [("tail", f"V{SNAP - 42}")]  # payload and padding
+SMALLEST_HEADERS = 42  # the rest, up to the snap length, is payload and padding
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,30 @@ class Packets:
         return Packets(**{name: column[pick] for name, column in vars(self).items()})
 
 
-def write(file: BinaryIO, who: Addresses, packets: Packets, tunnel: bool) -> None:
+def write(file: BinaryIO, who: Addresses, packets: Packets, tunnel: bool, snap: int = SNAP) -> None:
     """Write a capture in the order of time, where packets of one microsecond keep theirs.
 
     With ``tunnel`` every frame travels in VXLAN, and the snap length grows by the outer headers.
     """
     outer = [(f"outer_{name}", kind) for name, kind in MACS + IPV4 + PORTS + UDP] + VXLAN if tunnel else []
-    layout = np.dtype(PCAP + outer + MACS + VLAN + IPV4 + PORTS + TCP + OPTIONS + UDP + TAIL)
+    tail: Fields = [("tail", f"V{snap - SMALLEST_HEADERS}")]
+    layout = np.dtype(PCAP + outer + MACS + VLAN + IPV4 + PORTS + TCP + OPTIONS + UDP + tail)
     outer_size = np.dtype(outer).itemsize
-    file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAP + outer_size, 1))
+    file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, snap + outer_size, 1))
     order = np.argsort(packets.time_us, kind="stable")
-    for start in range(0, len(order), CHUNK):
-        chunk = Chunk(layout, outer_size, who, packets.take(order[start : start + CHUNK]))
+    count = CHUNK // layout.itemsize
+    for start in range(0, len(order), count):
+        chunk = Chunk(layout, outer_size, snap, who, packets.take(order[start : start + count]))
         file.write(chunk.records().data)
 
 
 class Chunk:
     """Some packets on their way to bytes."""
 
-    def __init__(self, layout: np.dtype[np.void], outer: int, who: Addresses, packets: Packets) -> None:
+    def __init__(self, layout: np.dtype[np.void], outer: int, snap: int, who: Addresses, packets: Packets) -> None:
         """``layout`` is a row with all headers, ``outer`` the size of the tunnel's part of it."""
         self.rows = np.zeros(len(packets.flow), layout)
-        self.outer, self.who, self.packets = outer, who, packets
+        self.outer, self.snap, self.who, self.packets = outer, snap, who, packets
         self.udp = who.udp[packets.flow]
         self.tag = 4 * (who.vlan[packets.flow] > 0)
         self.options = 8 * ((packets.flags & SYN) > 0)
@@ -112,7 +114,7 @@ class Chunk:
         if self.outer:
             self.write_tunnel(inner)
         wire = np.maximum(self.outer + inner, SMALLEST_FRAME)
-        captured = np.minimum(wire, SNAP + self.outer)
+        captured = np.minimum(wire, self.snap + self.outer)
         self.write_record_header(wire, captured)
         return self.squeeze(captured - self.outer - 14 - self.tag - 20 - self.transport)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sensor.textfiles import parse_toml
-from tests.bench.bench import BUILD, HERE, ROOT
+from tests.bench.paths import BUILD, HERE, ROOT
 
 RECORD = HERE / "instructions.toml"
 ALLOWED = 1.05

@@ -1,18 +1,16 @@
 """Live capture: CPU time per packet, losses and memory of vmsensor beside others, at the same rate in the same run.
 
-``python -m tests.bench.live`` has a sender put packets of TCP conversations on a wire between two network namespaces,
-for one program after the other. It needs root, and leaves the host's own network alone. The CPU time is that of all
-processes of a program, from when it captures until shortly after the last packet: starting is not in it.
+A sender puts packets of TCP conversations on a wire between two network namespaces, for one program after the other.
+It needs root, and leaves the host's own network alone. The CPU time is that of all processes of a program, from when it
+captures until shortly after the last packet: starting is not in it. ``python -m tests.bench.live`` is this part alone,
+under another load.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bench import BUILD, HERE, ROOT, processor, why_absent
+from tests.bench.contenders import NO_NFSTREAM, TCPDUMP, found, why_no_sensor
+from tests.bench.paths import BUILD, HERE, NFSTREAM, ROOT
+from tests.bench.tables import LIVE, terminal
 from tests.blaster import Wire
 
 SETTLE_SECONDS = 1.5
 """From the last packet to the reading: longer than any of them keeps packets, NFStream's report is once a second."""
 EXIT_SECONDS = 10
 TICK = os.sysconf("SC_CLK_TCK")
-YARDSTICK = "tcpdump -w /dev/null"
+NAMES = ("vmsensor", "vmsensor, 2 workers", TCPDUMP, "softflowd", "argus", "NFStream")
+LOAD = {"seconds": 10, "rate": 200_000, "flows": 1000}
+NEEDS = "needs root and ip (iproute2), to make network namespaces"
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,16 @@ def contenders(interface: str) -> list[Contender]:
     """What runs, in the order of the table."""
     sensor = [sys.executable, "-m", "sensor", "capture", interface, "--to", "none", "--store", str(BUILD / "store")]
     totals, lost = r"received (\d+) = ", r"dropped by kernel (\d+)"
-    absent = why_absent([sys.executable, "-m", "sensor", "--version"])
+    absent = why_no_sensor()
     control, flows = str(BUILD / "softflowd.ctl"), BUILD / "argus.out"
     flows.unlink(missing_ok=True)
     softflowd = ["softflowd", "-d", "-i", interface, "-m", "1000000", "-c", control, "-p", str(BUILD / "softflowd.pid")]
-    nfstream = [sys.executable, str(HERE / "nfstream_loop.py"), interface]
+    nfstream = [str(NFSTREAM), str(HERE / "nfstream_loop.py"), interface]
     return [
         Contender("vmsensor", sensor, totals, lost, absent=absent),
         Contender("vmsensor, 2 workers", [*sensor, "--workers", "2"], totals, lost, rings=2, absent=absent),
         tool(
-            YARDSTICK, ["tcpdump", "-i", interface, "-w", "/dev/null"],
+            TCPDUMP, ["tcpdump", "-i", interface, "-w", "/dev/null"],
             r"(\d+) packets captured", r"(\d+) packets dropped by kernel",
         ),
         tool(
@@ -71,7 +73,7 @@ def contenders(interface: str) -> list[Contender]:
         ),
         Contender(
             "NFStream", nfstream, r'"packets_processed": (\d+)', r'"packets_dropped_filtered_by_kernel": (\d+)',
-            absent=None if importlib.util.find_spec("nfstream") else "not installed: pip install 'vmsensor[bench]'",
+            absent=None if NFSTREAM.exists() else NO_NFSTREAM,
         ),
     ]  # fmt: skip
 
@@ -80,11 +82,6 @@ def tool(name: str, command: list[str], received: str, dropped: str | None = Non
     """A program that may not be installed."""
     absent = None if found(command[0]) else "not installed"
     return Contender(name, command, received, dropped, absent=absent, **more)
-
-
-def found(program: str) -> str | None:
-    """Where it is; administrators' directories are looked through too."""
-    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 def measure(wire: Wire, contender: Contender, load: dict[str, int]) -> dict[str, Any]:
@@ -152,61 +149,38 @@ def peak_kib(pid: int) -> int:
     return number(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()) or 0
 
 
-def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """What it prints."""
-    asked = f"{options.rate:,} packets/s asked for" if options.rate else "the sender's best rate"
-    yardstick = next((row["cpu_ns_per_packet"] for row in rows if row["program"] == YARDSTICK and "rate" in row), None)
-    head = f"{'packets/s':>11}{'sent':>13}{'received':>13}{'dropped':>11}{'CPU ns/packet':>15}{'x tcpdump':>11}"
-    return "\n".join(
-        [
-            f"Live: {asked}, {options.seconds} s each, {options.flows:,} conversations; "
-            f"{len(os.sched_getaffinity(0))} processors, {processor()}",
-            "",
-            f"{'':<22}{head}{'peak MiB':>10}",
-            *(line(row, yardstick) for row in rows),
-            "",
-            "Counts as each says itself; -: it does not. CPU per packet received, and memory, of all its processes.",
-        ]
-    )
+def measured(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each, at the load that docs/benchmarks.md shows."""
+    return rows(LOAD | {"seconds": 1, "rate": 20_000} if options.quick else LOAD)
 
 
-def line(row: dict[str, Any], yardstick: float | None) -> str:
-    """One row of the table."""
-    if "skipped" in row:
-        return f"{row['program']:<22}  skipped: {row['skipped']}"
-    ratio = f"{row['cpu_ns_per_packet'] / yardstick:.2f}" if yardstick else "-"
-    counts = f"{row['rate']:>11,}{row['offered']:>13,}{known(row['received']):>13}{known(row['dropped']):>11}"
-    return f"{row['program']:<22}{counts}{row['cpu_ns_per_packet']:>15,.0f}{ratio:>11}{row['peak_mib']:>10.1f}"
+def names(part: str) -> list[tuple[str, ...]]:
+    """The programs."""
+    return [(name,) for name in NAMES]
 
 
-def known(count: int | None) -> str:
-    """A count, or a dash."""
-    return "-" if count is None else f"{count:,}"
-
-
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.live", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=10, help="for each program (default: 10)")
-    parser.add_argument("--rate", type=int, default=200_000, help="packets a second; 0: the best (default: 200000)")
-    parser.add_argument("--flows", type=int, default=1000, help="TCP conversations (default: 1000)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    return parser.parse_args()
+def rows(load: dict[str, int]) -> list[dict[str, Any]]:
+    """A row for each, one after the other."""
+    if os.geteuid() != 0 or not found("ip"):
+        return [{"program": name, "skipped": NEEDS} for name in NAMES]
+    BUILD.mkdir(parents=True, exist_ok=True)
+    done = []
+    with Wire("bench") as wire:
+        for contender in contenders(wire.span_interface):
+            print(f"live: {contender.name} ...", flush=True)
+            done.append(measure(wire, contender, load))
+    return done
 
 
 def main() -> None:
-    """Run all, print the table."""
-    options = parse()
-    if os.geteuid() != 0 or not found("ip"):
-        print("Live: skipped: needs root and ip (iproute2), to make network namespaces")
-        return
-    BUILD.mkdir(parents=True, exist_ok=True)
-    load = {"seconds": options.seconds, "rate": options.rate, "flows": options.flows}
-    with Wire("bench") as wire:
-        rows = [measure(wire, contender, load) for contender in contenders(wire.span_interface)]
-    print(table(rows, options))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    """Run all at any load, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.live", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=int, default=LOAD["seconds"], help="for each program (default: 10)")
+    parser.add_argument(
+        "--rate", type=int, default=LOAD["rate"], help="packets a second; 0: the best (default: 200000)"
+    )
+    parser.add_argument("--flows", type=int, default=LOAD["flows"], help="TCP conversations (default: 1000)")
+    print(terminal(LIVE, rows(vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from tests.bench.conversations import draw_flows, draw_packets
-from tests.bench.frames import Addresses, Bools, Ints, write
+from tests.bench.frames import SNAP, WHOLE_FRAMES, Addresses, Bools, Ints, Packets, write
 
 VMS_PER_TENANT, VMS_PER_HOST, PEERS = 250, 25, 8
 VM_NET, HOST_NET = 10 << 24, 172 << 24 | 16 << 16
@@ -24,6 +25,7 @@ UDP_SHARE, TAGGED_SHARE, ELSEWHERE_SHARE = 0.1, 0.1, 0.1
 TCP_PORTS = np.array([22, 80, 443, 3306, 5432, 6379, 8080, 9092])
 UDP_PORTS = np.array([53, 443])
 EPHEMERAL, EPHEMERAL_COUNT, STRIDE = 32768, 28232, 12345  # coprime: a client takes every port once before the next time
+MOST_BETWEEN_US = 50
 SPOOFED_NET, SPOOFED_COUNT, VICTIMS, GATEWAY_MAC = 198 << 24 | 18 << 16, 1 << 17, 8, 0xFFFFFF  # RFC 2544
 
 
@@ -46,26 +48,46 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--udp-only", action="store_true", help="no TCP")
     parser.add_argument("--vxlan", action="store_true", help="every frame inside VXLAN")
-    parser.add_argument("--syn-flood", action="store_true", help="half of the packets: SYNs from spoofed addresses")
+    parser.add_argument(
+        "--syn-flood", type=float, nargs="?", const=0.5, default=0, metavar="SHARE",
+        help="so much of the packets, half if it is not said, are SYNs from spoofed addresses",
+    )  # fmt: skip
+    parser.add_argument(
+        "--imix", action="store_true", help="whole frames, of IP packets of 40, 576, 1500 octets, 7:4:1"
+    )
+    parser.add_argument("--twice", action="store_true", help="every packet and its copy, as from a mirror of both ends")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    if not 1 < options.vms <= 100_000 or not 0 < options.flows <= options.vms * 10_000:
+    if options.twice and options.packets % 2:
+        parser.error("--twice makes an even number of --packets")
+    options.distinct = options.packets // (1 + options.twice)
+    options.flood = int(options.distinct * options.syn_flood)
+    if not 1 < options.vms <= 100_000 or not 0 <= options.flows <= options.vms * 10_000:
         parser.error("--vms is 2 to 100000, --flows at most 10000 times as many")
-    if options.flows > options.packets // (1 + options.syn_flood):
-        parser.error("every flow needs a packet: fewer --flows or more --packets")
+    if options.flows > options.distinct - options.flood or options.flows == 0 < options.distinct - options.flood:
+        parser.error("every flow needs a packet, and every packet a flow: other --flows or --packets")
     return options
 
 
 def make(options: argparse.Namespace, file: BinaryIO) -> None:
     """Draw the conversations and their addresses, then write them."""
     rng = np.random.default_rng(options.seed)
-    flood = options.packets // 2 if options.syn_flood else 0
-    udp = rng.random(options.flows + flood) < (1 if options.udp_only else UDP_SHARE)
+    udp = rng.random(options.flows + options.flood) < (1 if options.udp_only else UDP_SHARE)
     udp[options.flows :] = False
-    flows = draw_flows(rng, udp, options.packets, flood, options.seconds)
+    flows = draw_flows(rng, udp, options.distinct, options.flood, options.seconds)
     who = draw_addresses(rng, udp, options.vms)
     spoof(who, options.flows)
-    write(file, who, draw_packets(rng, flows, options.seconds), options.vxlan)
+    packets = draw_packets(rng, flows, options.seconds, options.imix)
+    if options.twice:
+        packets = seen_twice(rng, packets)
+    write(file, who, packets, options.vxlan, WHOLE_FRAMES if options.imix else SNAP)
+
+
+def seen_twice(rng: np.random.Generator, packets: Packets) -> Packets:
+    """Each packet where it leaves a VM's port, and again where it enters the other's."""
+    again = replace(packets, time_us=packets.time_us + rng.integers(1, MOST_BETWEEN_US, len(packets.flow)))
+    both = {field.name: (getattr(packets, field.name), getattr(again, field.name)) for field in fields(Packets)}
+    return Packets(**{name: np.concatenate(columns) for name, columns in both.items()})
 
 
 def draw_addresses(rng: np.random.Generator, udp: Bools, vms: int) -> Addresses:
