@@ -13,11 +13,12 @@ import pytest
 
 from tests.needs import ROOT
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.live"]
 
 SECONDS_PER_CAPTURE = 60
 
 ReadCapture = Callable[[Path], "subprocess.CompletedProcess[str]"]
+Say = Callable[[str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +45,23 @@ def read_capture() -> ReadCapture:
         )
 
     return read
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Say:
+    """Tell people what was measured: it stands below the tests, whatever pytest captures in whichever process."""
+    return lambda text: record_property("said", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have said."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    called = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    said = [str(text) for report in called for name, text in report.user_properties if name == "said"]
+    if said:
+        terminalreporter.section("measured")
+        for text in said:
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture

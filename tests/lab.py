@@ -33,6 +33,7 @@ NETNS = Path("/run/netns")
 # also takes the shortest frame.
 EVERYTHING = 'bpf bytecode "1,6 0 0 4294967295"'
 OFFLOADS = ("gro", "gso", "tso", "sg", "tx", "rx")
+JUMBO_MTU = 9000
 SENT, RECEIVED, BOTH = ("ingress",), ("egress",), ("ingress", "egress")
 """What a mirror copies of each VM's traffic, as the switch's ports see it."""
 
@@ -264,6 +265,11 @@ class Lab:
     def span_counters(self) -> LinkCounters:
         """What the sensor's end of the SPAN port has received."""
         return self.interface_counters(self.tap.name, self.span_interface)
+
+    def take_jumbo_frames(self) -> None:
+        """Give both ends of the SPAN port room for the longest frames that captures hold."""
+        for namespace, device in ((self.switch, "span"), (self.tap, self.span_interface)):
+            _batch(namespace.name, [f"link set dev {device} mtu {JUMBO_MTU}"])
 
     def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = 15) -> None:
         """Wait until that many packet rings are mapped in the tap namespace: from then on no packet is missed."""

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.blaster import Wire
 from tests.lab import Lab, Namespace, wait_until
@@ -184,3 +186,16 @@ class Sensor:
     def flows(self) -> list[dict[str, Any]]:
         """The flow records it has written."""
         return [json.loads(line) for line in self.flow_file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two VMs on a switch with a SPAN port. Files that need another cloud have a fixture of this name of their own."""
+    with Lab(["web", "app"]) as lab:
+        yield lab
+
+
+@pytest.fixture
+def sensor(lab: Lab, tmp_path: Path) -> Sensor:
+    """A sensor on the lab of the file, not running yet."""
+    return Sensor(lab, tmp_path)

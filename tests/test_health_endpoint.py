@@ -26,6 +26,7 @@ from sensor.sinks.prometheus import PrometheusSink, exported_name, is_gauge
 from sensor.stopping import stop_on_signals
 from tests.command import command, environment
 from tests.needs import PCAPS, missing, need_root
+from tests.servers import free_port
 
 HOUR_NS = 3600 * 10**9
 
@@ -133,13 +134,6 @@ def test_a_port_that_is_taken_is_said(endpoint: PrometheusSink) -> None:
     (line, *_) = [line for line in ended.stderr.splitlines() if "--health-port" in line]
     assert line == f"vmsensor: --health-port {endpoint.port}: Address already in use; choose another port"
     assert ended.returncode == 7
-
-
-def free_port() -> int:
-    """One that nobody has, most likely still in a moment."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
 
 
 def test_a_live_capture_answers() -> None:
