@@ -48,10 +48,10 @@ lab: $(VENV)/installed ## as root: a small cloud on this machine, measured live 
 # The program is started a thousand times: without compiled modules, kept apart from the sources, it takes half as long
 # again.
 one_by_one := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/pytest -q
-side_by_side = $(one_by_one) --numprocesses $(1) --dist loadfile
+side_by_side = $(one_by_one) --numprocesses $(1)
 
 test: ctest $(VENV)/installed ## set up and run all tests, C tests included
-	@$(call side_by_side,3) -m "not proof and not alone"
+	@$(call side_by_side,4) -m "not proof and not alone"
 	@$(one_by_one) -m "not proof and alone"
 
 ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests

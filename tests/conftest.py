@@ -21,6 +21,23 @@ ReadCapture = Callable[[Path], "subprocess.CompletedProcess[str]"]
 Say = Callable[[str], None]
 
 
+TOGETHER = dict.fromkeys(("tests/test_oracles.py", "tests/test_totals.py"), "what the program says of all captures")
+"""Files for one process when files run side by side: what each reads in half a minute, the others find there."""
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to schedule
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Whole files go to processes, whose fixtures then serve all of it, and files that share what they read stay together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return ByFile(config, log)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Golden files are rewritten on request only."""
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/ from what the program says now")
