@@ -27,7 +27,7 @@ TOGETHER = dict.fromkeys(("tests/test_oracles.py", "tests/test_totals.py"), "wha
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to schedule
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Whole files go to processes, whose fixtures then serve all of it, and files that share what they read stay together."""
+    """A file stays in one process, whose fixtures serve all of it, and so do files that share what they read."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):

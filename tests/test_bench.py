@@ -99,6 +99,7 @@ def test_trace_is_sound(tmp_path: Path, options: list[str]) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_live_bench_has_every_row(tmp_path: Path) -> None:
     """Each program captures at a rate that all can take, or its row says why not; who counts has missed nothing."""
     need_root()
