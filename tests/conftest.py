@@ -15,7 +15,7 @@ from tests.needs import ROOT
 
 pytest_plugins = ["tests.servers", "tests.live"]
 
-SECONDS_PER_CAPTURE = 60
+SECONDS_PER_CAPTURE = 120
 
 ReadCapture = Callable[[Path], "subprocess.CompletedProcess[str]"]
 Say = Callable[[str], None]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.blaster import Wire
-from tests.lab import Lab, Namespace, wait_until
+from tests.lab import PATIENCE, Lab, Namespace, wait_until
 from tests.needs import need_tool
 
 INFLUX_URL = "http://127.0.0.1:8086"  # in the tap's own namespace: the port is free and nobody else reaches it
@@ -74,7 +74,7 @@ class Influx:
         config.write_text(INFLUX_CONFIG.format(directory))
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         tap.popen([need_tool("influxd"), "-config", str(config)], **quiet)
-        wait_until(self.answers, "influxd to answer", timeout=20)
+        wait_until(self.answers, "influxd to answer")
 
     def fetch(self, path: str, data: bytes | None = None) -> bytes:
         """The body of the answer to one request."""
@@ -180,7 +180,7 @@ class Sensor:
         """Stop it, or wait for its own end."""
         if with_signal is not None:
             process.send_signal(with_signal)
-        output, errors = process.communicate(timeout=15)
+        output, errors = process.communicate(timeout=PATIENCE)
         return Ended(process.returncode, output, errors)
 
     def flows(self) -> list[dict[str, Any]]:

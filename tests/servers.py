@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import signal
@@ -23,10 +24,6 @@ from tests.needs import need_tool
 START_SECONDS = 30
 
 
-_held: list[socket.socket] = []
-"""The sockets that keep what `free_port` has given away."""
-
-
 def free_port() -> int:
     """A TCP port of the loopback address that nobody listens on, and that no other process is given.
 
@@ -36,7 +33,7 @@ def free_port() -> int:
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
-    _held.append(holder)
+    atexit.register(holder.close)
     return int(holder.getsockname()[1])
 
 
