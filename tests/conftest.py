@@ -13,11 +13,29 @@ import pytest
 
 from tests.needs import ROOT
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.live"]
 
-SECONDS_PER_CAPTURE = 60
+SECONDS_PER_CAPTURE = 120
 
 ReadCapture = Callable[[Path], "subprocess.CompletedProcess[str]"]
+Say = Callable[[str], None]
+
+
+TOGETHER = dict.fromkeys(("tests/test_oracles.py", "tests/test_totals.py"), "what the program says of all captures")
+"""Files for one process when files run side by side: what each reads in half a minute, the others find there."""
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to schedule
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A file stays in one process, whose fixtures serve all of it, and so do files that share what they read."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return ByFile(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +62,23 @@ def read_capture() -> ReadCapture:
         )
 
     return read
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Say:
+    """Tell people what was measured: it stands below the tests, whatever pytest captures in whichever process."""
+    return lambda text: record_property("said", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have said."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    called = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    said = [str(text) for report in called for name, text in report.user_properties if name == "said"]
+    if said:
+        terminalreporter.section("measured")
+        for text in said:
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture

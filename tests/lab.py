@@ -33,13 +33,18 @@ NETNS = Path("/run/netns")
 # also takes the shortest frame.
 EVERYTHING = 'bpf bytecode "1,6 0 0 4294967295"'
 OFFLOADS = ("gro", "gso", "tso", "sg", "tx", "rx")
+JUMBO_MTU = 9000
+PATIENCE = 60
+"""Seconds after which somebody hangs. It measures nothing: where others want the processors too, things take long."""
 SENT, RECEIVED, BOTH = ("ingress",), ("egress",), ("ingress", "egress")
 """What a mirror copies of each VM's traffic, as the switch's ports see it."""
 
 _serial = itertools.count()
 
 
-def command(argv: Sequence[str], timeout: float = 10, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    argv: Sequence[str], timeout: float = PATIENCE, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and keep what it printed. Ctrl-C does not reach it: cleaning up is not cut short."""
     path = [need_tool(argv[0]), *argv[1:]]
     while True:
@@ -50,7 +55,7 @@ def command(argv: Sequence[str], timeout: float = 10, stdin: str | None = None) 
             return done
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
     """Poll until the condition holds; a TimeoutError that says what was waited for, otherwise."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -78,7 +83,7 @@ class Namespace:
         self.name = name
         self._started: list[subprocess.Popen[str]] = []
 
-    def run(self, argv: Sequence[str], timeout: float = 10) -> subprocess.CompletedProcess[str]:
+    def run(self, argv: Sequence[str], timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a program in the namespace to its end and keep what it printed."""
         return command(self._entering(argv), timeout)
 
@@ -117,7 +122,7 @@ class Namespace:
         """The processes that run in the namespace."""
         return [int(pid) for pid in command(["ip", "netns", "pids", self.name]).stdout.split()]
 
-    def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = 15) -> None:
+    def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until that many packet rings are mapped in the namespace: from then on no packet is missed."""
 
         def capturing() -> bool:
@@ -265,7 +270,12 @@ class Lab:
         """What the sensor's end of the SPAN port has received."""
         return self.interface_counters(self.tap.name, self.span_interface)
 
-    def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = 15) -> None:
+    def take_jumbo_frames(self) -> None:
+        """Give both ends of the SPAN port room for the longest frames that captures hold."""
+        for namespace, device in ((self.switch, "span"), (self.tap, self.span_interface)):
+            _batch(namespace.name, [f"link set dev {device} mtu {JUMBO_MTU}"])
+
+    def await_capture(self, process: subprocess.Popen[str], rings: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until that many packet rings are mapped in the tap namespace: from then on no packet is missed."""
         self.tap.await_capture(process, rings, timeout)
 

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.blaster import Wire
-from tests.lab import Lab, Namespace, wait_until
+from tests.lab import PATIENCE, Lab, Namespace, wait_until
 from tests.needs import need_tool
 
 INFLUX_URL = "http://127.0.0.1:8086"  # in the tap's own namespace: the port is free and nobody else reaches it
@@ -72,7 +74,7 @@ class Influx:
         config.write_text(INFLUX_CONFIG.format(directory))
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         tap.popen([need_tool("influxd"), "-config", str(config)], **quiet)
-        wait_until(self.answers, "influxd to answer", timeout=20)
+        wait_until(self.answers, "influxd to answer")
 
     def fetch(self, path: str, data: bytes | None = None) -> bytes:
         """The body of the answer to one request."""
@@ -178,9 +180,22 @@ class Sensor:
         """Stop it, or wait for its own end."""
         if with_signal is not None:
             process.send_signal(with_signal)
-        output, errors = process.communicate(timeout=15)
+        output, errors = process.communicate(timeout=PATIENCE)
         return Ended(process.returncode, output, errors)
 
     def flows(self) -> list[dict[str, Any]]:
         """The flow records it has written."""
         return [json.loads(line) for line in self.flow_file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two VMs on a switch with a SPAN port. Files that need another cloud have a fixture of this name of their own."""
+    with Lab(["web", "app"]) as lab:
+        yield lab
+
+
+@pytest.fixture
+def sensor(lab: Lab, tmp_path: Path) -> Sensor:
+    """A sensor on the lab of the file, not running yet."""
+    return Sensor(lab, tmp_path)

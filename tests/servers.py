@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import signal
@@ -24,10 +25,16 @@ START_SECONDS = 30
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback address that nobody listens on, and that no other process is given.
+
+    It stays bound until the tests end: tests beside these ask for ports as well. Whoever sets SO_REUSEADDR, as servers
+    do, can listen there all the same; a client is refused until one does.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    atexit.register(holder.close)
+    return int(holder.getsockname()[1])
 
 
 AnyServer = TypeVar("AnyServer", bound="Server")

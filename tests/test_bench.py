@@ -136,6 +136,7 @@ def test_mix_of_sizes_is_that_of_the_internet(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_live_bench_has_every_row(tmp_path: Path) -> None:
     """Each program captures at a rate that all can take, or its row says why not; who counts has missed nothing."""
     need_root()

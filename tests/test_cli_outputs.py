@@ -27,6 +27,7 @@ from tests.command import (
     OK,
     OUTPUT,
     QUIET,
+    SECONDS,
     TOTALS,
     USAGE,
     Done,
@@ -229,7 +230,7 @@ def test_a_store_in_use(store: Path) -> None:
             wait_until(lambda: (store / "vmsensor.lock").read_text() == f"{holder.pid}\n")
             done = vmsensor("read", DEMO, "--to", f"store:{store}")
             holder.stdin.close()
-            assert holder.wait(10) == OK
+            assert holder.wait(SECONDS) == OK
         finally:
             holder.kill()
     assert f"in use by another vmsensor (process {holder.pid})" in complaint(done, OUTPUT)
@@ -237,7 +238,7 @@ def test_a_store_in_use(store: Path) -> None:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Give another process ten seconds."""
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + SECONDS
     while not condition() and time.monotonic() < limit:
         time.sleep(0.01)
 
@@ -266,7 +267,7 @@ def test_interrupted_in_the_middle(number: signal.Signals, tmp_path: Path) -> No
         try:
             wait_until(lambda: flows.exists() and flows.stat().st_size > 0)
             process.send_signal(number)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
     done = Done([], process.returncode, flows.read_text(), said.decode())
@@ -287,7 +288,7 @@ def test_interrupted_while_waiting_for_input() -> None:
             wait_until(lambda: not left_in(writing))
             time.sleep(0.2)  # from the pipe into the table
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=10)
+            _, said = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
             os.close(writing)

@@ -23,6 +23,8 @@ from tests.blaster import Sent, Wire, conversations, sent
 from tests.live import Ended, Sensor, workers_of
 from tests.needs import missing, need_tool
 
+pytestmark = pytest.mark.alone
+
 FLOWS = 1000
 SETTLE_SECONDS = 0.5
 """The kernel hands over a block that is not full after 0.1 s, and a sensor that was behind catches up."""

@@ -24,8 +24,9 @@ from sensor.sinks.callback import CallbackSink
 from sensor.sinks.jsonlines import JsonLinesSink
 from sensor.sinks.prometheus import PrometheusSink, exported_name, is_gauge
 from sensor.stopping import stop_on_signals
-from tests.command import command, environment
+from tests.command import SECONDS, command, environment
 from tests.needs import PCAPS, missing, need_root
+from tests.servers import free_port
 
 HOUR_NS = 3600 * 10**9
 
@@ -129,17 +130,10 @@ def test_a_port_that_is_taken_is_said(endpoint: PrometheusSink) -> None:
     """One line with the option and what to do; status 7, before anything is captured."""
     need_root()
     live = command("capture", "lo", "--to", "none", "--health-port", str(endpoint.port), "--no-nic-setup")
-    ended = subprocess.run(live, env=environment(), capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(live, env=environment(), capture_output=True, text=True, timeout=SECONDS)
     (line, *_) = [line for line in ended.stderr.splitlines() if "--health-port" in line]
     assert line == f"vmsensor: --health-port {endpoint.port}: Address already in use; choose another port"
     assert ended.returncode == 7
-
-
-def free_port() -> int:
-    """One that nobody has, most likely still in a moment."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
 
 
 def test_a_live_capture_answers() -> None:
@@ -152,7 +146,7 @@ def test_a_live_capture_answers() -> None:
     )  # fmt: skip
     with subprocess.Popen(live, env=environment(), stderr=subprocess.DEVNULL) as process:
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + SECONDS
             while _is_deaf(port) and time.monotonic() < until:
                 time.sleep(0.1)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -167,7 +161,7 @@ def test_a_live_capture_answers() -> None:
                 elsewhere.connect(("127.0.0.2", port))
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(SECONDS) == 0
     assert _is_deaf(port)
 
 

@@ -24,6 +24,8 @@ from tests.needs import need_tool
 from tests.relay import Cable, Done, relayed
 from tests.transfers import Crowd, KernelAccount, crowd
 
+pytestmark = pytest.mark.alone
+
 PORT = 7000
 WAYS = ("c2s", "s2c")
 SEED = 3

@@ -43,6 +43,7 @@ def in_store(store: Path) -> tuple[Sums, Sums]:
 
 
 @pytest.mark.proof
+@pytest.mark.alone  # the kills come at shares of the time that a whole run took
 def test_fifty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     """After each kill at a random moment, what the store kept is in the database once; in the end it is everything."""
     chance, store = random.Random(9), tmp_path / "store"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Say
 from tests.known import proof
 from tests.known.grid import GRID, Cell, connections
 from tests.known.proof import (
@@ -70,26 +71,22 @@ def test_a_leaky_mirror(network: Cell, tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
-def test_the_whole_grid(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_grid(say: Say) -> None:
     """More than 20,000 flows: each cause at least 0.99, in counts and in flows; a table says how each cell fares."""
     cells = score_grid(GRID, WHOLE)
     whole = total(cells.values())
-    with capsys.disabled():
-        print(f"\n{proof.HEAD}")
-        for cell, one in cells.items():
-            print(table(cell, one))
-        print(f"\n{proof.HEAD}\n{table('all', whole)}\n\n{times_table(whole)}")
+    lines = [table(cell, one) for cell, one in cells.items()]
+    say("\n".join([proof.HEAD, *lines, f"\n{proof.HEAD}\n{table('all', whole)}\n\n{times_table(whole)}"]))
     assert whole.flows >= 20_000
     assert shortfalls(whole) == []
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("network", proof.NETWORKS, ids=str)
-def test_other_mirrors_of_the_whole_grid(network: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_mirrors_of_the_whole_grid(network: Cell, tmp_path: Path, say: Say) -> None:
     """No copy changes a record, and missing packets move the losses by no more than allowed, in all networks."""
     known = connections(network, WHOLE, SEED)
     changed, lost = (measure(known, tmp_path / "network.pcap") for measure in (changed_by_copies, losses))
-    with capsys.disabled():
-        print(f"\n{network}: {len(changed)} records changed by copies; {lost}")
+    say(f"{network}: {len(changed)} records changed by copies; {lost}")
     assert changed == []
     assert lost.shortfalls == []

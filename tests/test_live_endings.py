@@ -5,27 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.lab import Lab, wait_until
 from tests.live import Sensor, as_nobody
 from tests.transfers import transfers
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """Two VMs on a switch with a SPAN port."""
-    with Lab(["web", "app"]) as lab:
-        yield lab
-
-
-@pytest.fixture
-def sensor(lab: Lab, tmp_path: Path) -> Sensor:
-    """A sensor that is not running yet."""
-    return Sensor(lab, tmp_path)
 
 
 def test_unknown_interface(sensor: Sensor) -> None:

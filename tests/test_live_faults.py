@@ -22,6 +22,8 @@ from tests.live import Sensor, workers_of
 from tests.test_delivery_faults import small_disk
 from tests.test_workers import udp_frame
 
+pytestmark = pytest.mark.alone
+
 SECOND = 1_000_000_000
 SLACK_NS = 300_000_000
 """The interface is down a moment before the sensor knows, and up a moment before it captures again."""

@@ -38,12 +38,6 @@ def influx(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Influx:
     return Influx(lab.tap, tmp_path_factory.mktemp("influxd"))
 
 
-@pytest.fixture
-def sensor(lab: Lab, tmp_path: Path) -> Sensor:
-    """A sensor that is not running yet."""
-    return Sensor(lab, tmp_path)
-
-
 @dataclass(frozen=True)
 class Run:
     """One measured run and everything that others know about it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Say
 from tests.lab import VM, Lab
 from tests.live import Sensor
 from tests.needs import need_tool
@@ -69,12 +70,12 @@ class Watched:
         return self.events(*(kinds - HARMLESS))
 
 
-def say(capsys: pytest.CaptureFixture[str], what: str, events: list[dict[str, Any]]) -> None:
-    """Print an event and how long it took, whatever pytest captures."""
-    with capsys.disabled():
-        for event in events[:1]:
-            print(f"\n{what}: {event['kind']} after {event['delay_s']:.1f} s: {event['subject']} -> {event['object']}: "
-                  f"{event['detail']}")  # fmt: skip
+def first(what: str, events: list[dict[str, Any]]) -> str:
+    """An event and how long it took, for people."""
+    for event in events:
+        ends = f"{event['subject']} -> {event['object']}"
+        return f"{what}: {event['kind']} after {event['delay_s']:.1f} s: {ends}: {event['detail']}"
+    return f"{what}: no event"
 
 
 SCANS = {
@@ -85,33 +86,33 @@ SCANS = {
 
 
 @pytest.mark.parametrize("scan", SCANS)
-def test_a_port_scan_names_the_scanner(scan: str, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_scan_names_the_scanner(scan: str, lab: Lab, tmp_path: Path, say: Say) -> None:
     """Half-open, whole and UDP scans of one VM are one event: the scanner, and whom it scans."""
     attacker, victim = lab.vm("attacker"), lab.vm("victim")
     command = ["nmap", "-n", "-Pn", "--disable-arp-ping", "-T4", *SCANS[scan], victim.ipv4]
     watched = Watched(lab, tmp_path).run((attacker, command))
     events = watched.events("port_scan")
-    say(capsys, scan, events)
+    say(first(scan, events))
     assert {(event["subject"], event["object"]) for event in events} == {(attacker.ipv4, victim.ipv4)}
     assert [event["state"] for event in events].count("open") == 1
 
 
-def test_a_host_sweep_names_the_scanner(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_host_sweep_names_the_scanner(lab: Lab, tmp_path: Path, say: Say) -> None:
     """A search for hosts on the local segment, which sends nothing but ARP requests."""
     attacker = lab.vm("attacker")
     watched = Watched(lab, tmp_path).run((attacker, ["nmap", "-n", "-sn", "10.77.0.0/24"]))
     events = watched.events("host_sweep")
-    say(capsys, "nmap -sn", events)
+    say(first("nmap -sn", events))
     assert {event["subject"] for event in events} == {attacker.ipv4}
 
 
-def test_a_syn_flood_names_the_victim(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_syn_flood_names_the_victim(lab: Lab, tmp_path: Path, say: Say) -> None:
     """Two seconds of forged SYNs are an event that names the victim and its service."""
     attacker, victim = lab.vm("attacker"), lab.vm("victim")
     flood = ["hping3", "-q", "-S", "-p", "80", "-i", "u500", "-c", "6000", "--rand-source", victim.ipv4]
     watched = Watched(lab, tmp_path).run((attacker, flood))
     events = watched.events("syn_flood")
-    say(capsys, "hping3 -S", events)
+    say(first("hping3 -S", events))
     assert events
     assert all(victim.ipv4 in event["object"] for event in events)
     assert {event["severity"] for event in events} == {"critical"}
@@ -147,16 +148,15 @@ def test_ordinary_traffic_is_no_event(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
-def test_ten_minutes_of_ordinary_traffic(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_minutes_of_ordinary_traffic(lab: Lab, tmp_path: Path, say: Say) -> None:
     """Ten minutes of bulk transfers, pages and names without a single false alarm."""
     watched = ordinary(lab, tmp_path, 600)
-    with capsys.disabled():
-        windows = sum(point["measurement"] == "sensor" for point in watched.points)
-        print(f"\nordinary traffic: {len(watched.alarms())} false alarms in {windows} windows of 2 s")
+    windows = sum(point["measurement"] == "sensor" for point in watched.points)
+    say(f"ordinary traffic: {len(watched.alarms())} false alarms in {windows} windows of 2 s")
     assert watched.alarms() == []
 
 
-def test_arp_spoofing_names_the_forger(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arp_spoofing_names_the_forger(lab: Lab, tmp_path: Path, say: Say) -> None:
     """A VM tells another, unasked, that it has the address of a third, which goes on talking to others."""
     attacker, victim, other = lab.vm("attacker"), lab.vm("victim"), lab.vm("other")
     chatter = [sys.executable, "-m", "tests.chatter"]
@@ -173,6 +173,6 @@ def test_arp_spoofing_names_the_forger(lab: Lab, tmp_path: Path, capsys: pytest.
             process.communicate(timeout=10)
         other.run(["ip", "neigh", "flush", "dev", "eth0"])
     events = watched.events("arp_spoof")
-    say(capsys, "forged ARP", events)
+    say(first("forged ARP", events))
     assert {(event["subject"], event["object"]) for event in events} == {(attacker.ipv4, victim.ipv4)}
     assert victim.mac in events[0]["detail"]

@@ -10,6 +10,7 @@ from sensor._native import ffi, lib
 
 from sensor import native
 from sensor.native import BIN, COUNTERS, META, RECORD, FlowTable, TableOptions
+from tests.conftest import Say
 from tests.needs import ROOT
 from tests.streams import (
     MILLISECOND,
@@ -187,11 +188,10 @@ def test_an_impossible_table_is_refused(flows: int) -> None:
         FlowTable(TableOptions(WINDOW, max_flows=flows))
 
 
-def test_what_a_flow_takes(record_property: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_flow_takes(record_property: pytest.FixtureRequest, say: Say) -> None:
     """One flow's memory is bounded, whatever it does; the figures are printed."""
     memory = FlowTable(TableOptions(WINDOW, keep_finished=True)).memory()
-    with capsys.disabled():
-        print(f"\none flow: {memory['flow']} octets; with everything that it can have: {memory['worst_flow']}")
+    say(f"one flow: {memory['flow']} octets; with everything that it can have: {memory['worst_flow']}")
     record_property("octets_per_flow", memory["flow"])
     record_property("octets_per_flow_at_worst", memory["worst_flow"])
     assert memory["flow"] <= FLOW_OCTETS

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,6 @@ from tests.needs import ROOT
 from tests.transfers import transfers
 
 NOTHING = "0" * 16
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """Two VMs on a switch with a SPAN port."""
-    with Lab(["web", "app"]) as lab:
-        yield lab
-
-
-@pytest.fixture
-def sensor(lab: Lab, tmp_path: Path) -> Sensor:
-    """A sensor that is not running yet."""
-    return Sensor(lab, tmp_path)
 
 
 def gro(lab: Lab) -> str:

@@ -18,7 +18,7 @@ from sensor.runner import read_files
 from sensor.sinks.callback import CallbackSink
 from sensor.stopping import stop_on_signals
 from sensor.window import Report
-from tests.command import command, environment
+from tests.command import SECONDS, command, environment
 from tests.needs import PCAPS, need_root
 
 DEAF = """
@@ -109,7 +109,7 @@ def capturing(said: Path, stdin: int, *more: str) -> Iterator[subprocess.Popen[b
         subprocess.Popen([*live, "--flows", os.devnull], env=environment(), stderr=errors, stdin=stdin) as process,
     ):
         try:
-            until = time.monotonic() + 20
+            until = time.monotonic() + SECONDS
             while not _has_handlers(process.pid) and time.monotonic() < until:
                 time.sleep(0.05)
             time.sleep(1)  # until everything is open
@@ -125,7 +125,7 @@ def _has_handlers(pid: int) -> bool:
 
 def wait_for(text: str, said: Path) -> str:
     """The line with this text, when it is there."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         for line in said.read_text().splitlines():
             if text in line:
@@ -147,7 +147,7 @@ def test_sighup_has_a_service_read_its_files_again(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         assert str(inventory) in wait_for("stays in force", said)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(SECONDS) == 0
     assert said.read_text().splitlines()[-1].startswith("received 0 = ")
 
 
@@ -158,7 +158,7 @@ def test_a_terminal_that_closes_ends_its_capture(tmp_path: Path) -> None:
     try:
         with capturing(tmp_path / "said", theirs) as process:
             process.send_signal(signal.SIGHUP)
-            assert process.wait(20) == 0
+            assert process.wait(SECONDS) == 0
     finally:
         os.close(ours)
         os.close(theirs)

@@ -22,8 +22,7 @@ KINDS = ("ring", "libpcap")
 def lab() -> Iterator[Lab]:
     """A SPAN port to replay into, with room for the longest frames."""
     with Lab(["web"]) as lab:
-        for namespace, device in ((lab.switch, "span"), (lab.tap, lab.span_interface)):
-            namespace.run(["ip", "link", "set", "dev", device, "mtu", "9000"])
+        lab.take_jumbo_frames()
         yield lab
 
 

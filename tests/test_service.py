@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sensor.notify import Notifier
-from tests.command import command, environment
+from tests.command import SECONDS, command, environment
 from tests.needs import ROOT, need_root
 
 UNIT = ROOT / "systemd" / "vmsensor@.service"
@@ -27,10 +27,11 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     """A socket like the one that systemd listens on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(10)
+        listener.settimeout(SECONDS)
         yield listener
 
 
+@pytest.mark.alone
 def test_systemd_hears_that_it_is_ready_lives_and_stops(systemd: socket.socket, tmp_path: Path) -> None:
     """READY when the interface is open, WATCHDOG often enough while it runs, STOPPING before the last windows."""
     need_root()
@@ -49,7 +50,7 @@ def test_systemd_hears_that_it_is_ready_lives_and_stops(systemd: socket.socket, 
         while (last := systemd.recv(200).decode()) == "WATCHDOG=1":
             pass
         assert last.startswith("STOPPING=1")
-        assert process.wait(15) == 0
+        assert process.wait(SECONDS) == 0
     assert max(later - earlier for earlier, later in itertools.pairwise(beats)) < 1.5
 
 

@@ -17,7 +17,7 @@ from pcaps.generator.files import Frame, pcap, pcapng
 from sensor.captures import FILE_BATCH, FileSource, first_timestamp
 from sensor.errors import InputError, UsageError
 from sensor.sources import Drops, Progress
-from tests.command import command, environment, records, vmsensor
+from tests.command import SECONDS, command, environment, records, vmsensor
 from tests.needs import PCAPS
 from tests.streams import MILLISECOND, SECOND, START, table_of, udp_frame
 
@@ -273,7 +273,7 @@ def test_a_fifo(form: str, tmp_path: Path) -> None:
             arguments = command("read", fifo, *QUIET)
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             result.append(
-                subprocess.run(arguments, env=environment(), text=True, timeout=5, check=False, **pipes)  # type: ignore[call-overload]
+                subprocess.run(arguments, env=environment(), text=True, timeout=SECONDS, check=False, **pipes)  # type: ignore[call-overload]
             )
         except subprocess.TimeoutExpired as hung:
             result.append(hung)

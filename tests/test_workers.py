@@ -39,15 +39,8 @@ REPLAYED = (
 def lab() -> Iterator[Lab]:
     """A SPAN port to replay into."""
     with Lab(["web"]) as lab:
-        for namespace, device in ((lab.switch, "span"), (lab.tap, lab.span_interface)):
-            namespace.run(["ip", "link", "set", "dev", device, "mtu", "9000"])
+        lab.take_jumbo_frames()
         yield lab
-
-
-@pytest.fixture
-def sensor(lab: Lab, tmp_path: Path) -> Sensor:
-    """A sensor that is not running yet."""
-    return Sensor(lab, tmp_path)
 
 
 def frames(name: str) -> list[bytes]:

@@ -16,7 +16,7 @@ from tests.oracles.flows import ICMP, ICMP6, SCTP, TCP, UDP, Counts, Endpoint, K
 
 PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "icmp6": ICMP6, "sctp": SCTP}
 NEVER = ("--idle-timeout", "3650d", "--tcp-idle-timeout", "3650d", "--active-timeout", "3650d")
-SECONDS, HUNG = 30, -1
+SECONDS, HUNG = 120, -1
 TOTALS = re.compile(r"^received (\d+) = (.+); dropped by kernel (\S+), by NIC (\S+)$", re.MULTILINE)
 
 

@@ -56,7 +56,7 @@ LINK_LAYERS = frozenset({
 
 TRANSPARENT_ETHERNET, ERSPAN = 0x6558, (0x88BE, 0x22EB)
 SYN, ACK = 0x02, 0x10
-SECONDS = 60
+SECONDS = 120
 
 
 @dataclass(frozen=True)
