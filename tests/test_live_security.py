@@ -140,6 +140,7 @@ def ordinary(lab: Lab, directory: Path, seconds: int) -> Watched:
 
 
 @pytest.mark.proof
+@pytest.mark.alone  # a sender that has to wait for a processor looks like a slow network
 def test_ordinary_traffic_is_no_event(lab: Lab, tmp_path: Path) -> None:
     """Twenty seconds of bulk transfers, pages and names: nothing that anybody would have to look at."""
     watched = ordinary(lab, tmp_path, 20)
@@ -148,6 +149,7 @@ def test_ordinary_traffic_is_no_event(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone  # a sender that has to wait for a processor looks like a slow network
 def test_ten_minutes_of_ordinary_traffic(lab: Lab, tmp_path: Path, say: Say) -> None:
     """Ten minutes of bulk transfers, pages and names without a single false alarm."""
     watched = ordinary(lab, tmp_path, 600)
