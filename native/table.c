@@ -2,24 +2,10 @@
 
 #include <stdlib.h>
 
-#include "memory.h"
 #include "tcp.h"
 
 #define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
 #define HOLES_A_FLOW 4              /* at a time; counted when not enough */
-
-static uint32_t bucket_count(uint64_t max_flows)
-{
-    uint32_t count = 1024;
-    while (count < max_flows * 2 && count < 1u << 31)
-        count *= 2;
-    return count;
-}
-
-static uint64_t buckets_size(const vms_table_t *t)
-{
-    return ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets;
-}
 
 static int open_pools(vms_table_t *t, uint64_t flows)
 {
@@ -39,14 +25,12 @@ static int open_pools(vms_table_t *t, uint64_t flows)
 static int open_memory(vms_table_t *t)
 {
     uint64_t flows = t->options.max_flows;
-    t->bucket_mask = bucket_count(flows) - 1;
-    t->buckets = memory_array(buckets_size(t));
     t->listed = malloc(flows * sizeof *t->listed);
     if (t->options.keep_finished)
         t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
-    if (!t->buckets || !t->listed || (t->options.keep_finished && !t->finished))
+    if (!t->listed || (t->options.keep_finished && !t->finished))
         return -1;
-    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, t->key) ||
+    return index_open(t) || open_pools(t, flows) || fragments_open(&t->decoder.fragments, t->key) ||
            duplicates_open(&t->duplicates, t->options.secret, t->options.duplicate_horizon_ns);
 }
 
@@ -86,7 +70,7 @@ void vms_close(vms_table_t *t)
     notices_close(&t->decoder.notices);
     presence_close(&t->presence);
     duplicates_close(&t->duplicates);
-    memory_free(t->buckets, buckets_size(t));
+    index_close(t);
     free(t->listed);
     free(t->finished);
     free(t);
@@ -117,8 +101,7 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
-    uint64_t index = buckets_size(t) / t->options.max_flows;
-    m->flow = sizeof(struct flow) + index + sizeof *t->listed;
+    m->flow = sizeof(struct flow) + INDEX_BUCKETS_A_FLOW * sizeof *t->buckets + sizeof *t->listed;
     m->scoreboard = t->boards.object_size + t->resends.object_size + t->flights.object_size + sizeof(struct trouble);
     m->hole = t->holes.object_size;
     m->transits = t->transits.object_size;
@@ -132,7 +115,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                   pool_resident(&t->resends) + pool_resident(&t->flights) + pool_resident(&t->addresses) + pool_resident(&t->troubles) +
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
-                  buckets_size(t) +
+                  t->bucket_count * sizeof *t->buckets +
                   (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
                   FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +
