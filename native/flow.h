@@ -236,7 +236,7 @@ struct vms_table {
     struct pool flows;
     struct pool boards;
     struct pool holes;
-    struct pool resends;
+    struct pool losses;
     struct pool flights;            /* long ones */
     struct pool addresses;
     struct pool troubles;
@@ -373,7 +373,7 @@ void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 /* scoreboard.c */
 uint32_t board_size(void);
 uint32_t board_hole_size(void);
-uint32_t board_resends_size(void);
+uint32_t board_losses_size(void);
 uint32_t board_flight_size(void);
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half);
 

@@ -8,9 +8,9 @@ uint32_t board_size(void)
     return sizeof(struct scoreboard);
 }
 
-uint32_t board_resends_size(void)
+uint32_t board_losses_size(void)
 {
-    return BOARD_RESENDS * sizeof(struct resend);
+    return sizeof(struct losses);
 }
 
 uint32_t board_flight_size(void)
@@ -42,6 +42,22 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half)
     return b;
 }
 
+/* Of a scoreboard that has any. */
+static struct losses *losses_of(const struct vms_table *t, const struct scoreboard *b)
+{
+    return pool_at(&t->losses, b->losses);
+}
+
+/* NULL when there is no memory. */
+static struct losses *losses_want(struct vms_table *t, struct scoreboard *b)
+{
+    if (b->losses)
+        return losses_of(t, b);
+    if (!(b->losses = pool_take(&t->losses)))
+        return NULL;
+    return memset(losses_of(t, b), 0, sizeof(struct losses));
+}
+
 /* ---- holes: a list ---- */
 
 static struct hole *hole_at(const struct vms_table *t, uint32_t handle)
@@ -49,18 +65,30 @@ static struct hole *hole_at(const struct vms_table *t, uint32_t handle)
     return pool_at(&t->holes, handle);
 }
 
+static uint32_t first_hole(const struct vms_table *t, const struct scoreboard *b)
+{
+    return b->losses ? losses_of(t, b)->first_hole : 0;
+}
+
+/* Handle of the hole behind `before` (0: of the first one). */
+static uint32_t hole_behind(const struct vms_table *t, const struct scoreboard *b, uint32_t before)
+{
+    return before ? hole_at(t, before)->next : first_hole(t, b);
+}
+
 /* Removes the hole behind `before` (0: the first one); returns the handle of the one that followed it. */
 static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t before)
 {
-    uint32_t handle = before ? hole_at(t, before)->next : b->first_hole;
+    struct losses *losses = losses_of(t, b);
+    uint32_t handle = hole_behind(t, b, before);
     const struct hole *hole = hole_at(t, handle);
     uint32_t next = hole->next;
     if (before)
         hole_at(t, before)->next = next;
     else
-        b->first_hole = next;
-    if (b->last_hole == handle)
-        b->last_hole = before;
+        losses->first_hole = next;
+    if (losses->last_hole == handle)
+        losses->last_hole = before;
     b->hole_count--;
     b->open_holes -= !hole->acked;
     pool_give(&t->holes, handle);
@@ -70,15 +98,16 @@ static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t 
 /* Puts a hole behind `before` (0: first). False when there is no room. */
 static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, struct hole hole)
 {
-    uint32_t handle = b->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
+    struct losses *losses = losses_want(t, b);
+    uint32_t handle = losses && b->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
     if (!handle)
         return false;
-    uint32_t *link = before ? &hole_at(t, before)->next : &b->first_hole;
+    uint32_t *link = before ? &hole_at(t, before)->next : &losses->first_hole;
     hole.next = *link;
     *hole_at(t, handle) = hole;
     *link = handle;
-    if (b->last_hole == before)
-        b->last_hole = handle;
+    if (losses->last_hole == before)
+        losses->last_hole = handle;
     b->hole_count++;
     b->open_holes += !hole.acked;
     return true;
@@ -87,7 +116,7 @@ static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t befo
 /* Drops ACKed holes that were ACKed before `ns`. */
 static void settle(struct vms_table *t, struct scoreboard *b, int64_t ns)
 {
-    for (uint32_t before = 0, at = b->first_hole; at;) {
+    for (uint32_t before = 0, at = first_hole(t, b); at;) {
         if (hole_at(t, at)->acked && hole_at(t, at)->born_ns < ns) {
             at = remove_hole(t, b, before);
         } else {
@@ -101,7 +130,7 @@ bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole
 {
     if (b->hole_count == BOARD_HOLES)
         settle(t, b, INT64_MAX);
-    return insert_hole(t, b, b->last_hole, hole);
+    return insert_hole(t, b, b->losses ? losses_of(t, b)->last_hole : 0, hole);
 }
 
 /* Cuts [start, end), which overlaps it, out of the hole behind `before`; the remainder may be none, or two holes.
@@ -109,7 +138,7 @@ bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole
 static uint32_t cut_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, uint32_t start, uint32_t end,
                          uint32_t *bytes)
 {
-    uint32_t handle = before ? hole_at(t, before)->next : b->first_hole;
+    uint32_t handle = hole_behind(t, b, before);
     struct hole *hole = hole_at(t, handle), right = *hole;
     uint32_t from = seq_before(start, hole->start) ? hole->start : start;
     uint32_t to = seq_before(hole->end, end) ? hole->end : end;
@@ -138,7 +167,7 @@ enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, 
 {
     enum fill fill = FILL_NONE;
     *bytes = 0;
-    for (uint32_t before = 0, at = b->first_hole; at; at = before ? hole_at(t, before)->next : b->first_hole) {
+    for (uint32_t before = 0, at = first_hole(t, b); at; at = hole_behind(t, b, before)) {
         const struct hole *hole = hole_at(t, at);
         if (seq_at_most(end, hole->start))
             break;
@@ -159,7 +188,7 @@ enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, 
 
 const struct hole *board_hole_below(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
 {
-    const struct hole *last = b->last_hole ? hole_at(t, b->last_hole) : NULL;
+    const struct hole *last = b->hole_count ? hole_at(t, losses_of(t, b)->last_hole) : NULL;
     return last && last->end == end ? last : NULL;
 }
 
@@ -168,7 +197,7 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
     uint32_t bytes = 0;
     if (!b->open_holes)
         return 0;
-    for (uint32_t at = b->first_hole; at && seq_before(hole_at(t, at)->start, ack); at = hole_at(t, at)->next) {
+    for (uint32_t at = first_hole(t, b); at && seq_before(hole_at(t, at)->start, ack); at = hole_at(t, at)->next) {
         struct hole *hole = hole_at(t, at);
         if (hole->acked)
             continue;
@@ -193,7 +222,7 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
 
 void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq)
 {
-    while (b->first_hole && seq_at_most(hole_at(t, b->first_hole)->end, seq))
+    while (b->hole_count && seq_at_most(hole_at(t, first_hole(t, b))->end, seq))
         remove_hole(t, b, 0);
     board_land(t, b, seq);
 }
@@ -224,20 +253,35 @@ static uint32_t newest_index(const struct ring *ring, const struct scoreboard *b
     return flight_index(ring, b, b->flight_count - 1u);
 }
 
+/* To a ring that has room for it. */
+static void move_flight(struct scoreboard *b, const struct ring *from, const struct ring *to)
+{
+    for (uint32_t i = 0; i < b->flight_count; i++) {
+        to->end[i] = from->end[flight_index(from, b, i)];
+        to->ns[i] = from->ns[flight_index(from, b, i)];
+    }
+    b->flight_first = 0;
+}
+
 /* Moves what is in flight to a longer ring; it stays where it is when there is no memory. */
 static void lengthen(struct vms_table *t, struct scoreboard *b)
 {
-    uint32_t handle = pool_take(&t->flights);
-    struct ring ring = ring_of(t, b);
-    if (!handle)
+    struct ring here = ring_of(t, b), there;
+    if (!(b->long_flight = pool_take(&t->flights)))
         return;
-    struct long_flight *flight = pool_at(&t->flights, handle);
-    for (uint32_t i = 0; i < b->flight_count; i++) {
-        flight->end[i] = ring.end[flight_index(&ring, b, i)];
-        flight->ns[i] = ring.ns[flight_index(&ring, b, i)];
-    }
-    b->flight_first = 0;
-    b->long_flight = handle;
+    there = ring_of(t, b);
+    move_flight(b, &here, &there);
+}
+
+/* Moves it back. */
+static void shorten(struct vms_table *t, struct scoreboard *b)
+{
+    uint32_t handle = b->long_flight;
+    struct ring there = ring_of(t, b), here;
+    b->long_flight = 0;
+    here = ring_of(t, b);
+    move_flight(b, &there, &here);
+    pool_give(&t->flights, handle);
 }
 
 void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
@@ -258,7 +302,7 @@ int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, u
     return b->flight_count && ring.end[newest_index(&ring, b)] == end ? ring.ns[newest_index(&ring, b)] : -1;
 }
 
-int64_t board_land(const struct vms_table *t, struct scoreboard *b, uint32_t ack)
+int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
 {
     struct ring ring = ring_of(t, b);
     int64_t sent_ns = -1;
@@ -268,6 +312,8 @@ int64_t board_land(const struct vms_table *t, struct scoreboard *b, uint32_t ack
         b->flight_first = (uint8_t)flight_index(&ring, b, 1);
         b->flight_count--;
     }
+    if (b->long_flight && b->flight_count <= BOARD_SHORT_FLIGHT)
+        shorten(t, b);
     return sent_ns;
 }
 
@@ -297,16 +343,17 @@ void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t 
 
 static struct resend *resend_at(const struct vms_table *t, const struct scoreboard *b, uint32_t age)
 {
-    return (struct resend *)pool_at(&t->resends, b->resends) + (b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS;
+    return &losses_of(t, b)->resends[(b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
 }
 
 void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns)
 {
-    b->resent_ns = now_ns;
-    if (!b->resends && !(b->resends = pool_take(&t->resends))) {
+    struct losses *losses = losses_want(t, b);
+    if (!losses) {
         t->counters.scoreboards_missing++;
         return;
     }
+    losses->resent_ns = now_ns;
     struct resend *last = resend_at(t, b, 1);
     if (b->resend_count && last->end == resend.start && last->kind == resend.kind) {
         last->end = resend.end;
@@ -334,7 +381,7 @@ void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
 {
     const struct scoreboard *b = pool_at(&t->boards, half->board);
     fetch_line(b);
-    fetch_line(&b->flight_ns[BOARD_SHORT_FLIGHT - 1]);
+    fetch_line(&b->resend_count);
 }
 
 void board_drop(struct vms_table *t, struct tcp_half *half)
@@ -342,10 +389,10 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
     struct scoreboard *b = board_of(t, half);
     if (!b)
         return;
-    while (b->first_hole)
+    while (b->hole_count)
         remove_hole(t, b, 0);
-    if (b->resends)
-        pool_give(&t->resends, b->resends);
+    if (b->losses)
+        pool_give(&t->losses, b->losses);
     if (b->long_flight)
         pool_give(&t->flights, b->long_flight);
     pool_give(&t->boards, half->board);
@@ -355,7 +402,7 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
 void board_tidy(struct vms_table *t, struct tcp_half *half)
 {
     struct scoreboard *b = board_of(t, half);
-    if (!b || b->flight_count || (b->resend_count && b->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
+    if (!b || b->flight_count || (b->resend_count && losses_of(t, b)->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
         return;
     if (b->hole_count)
         settle(t, b, t->now_ns - ACKED_HOLE_LIFETIME_NS);

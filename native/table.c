@@ -11,7 +11,7 @@ static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
     return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
-           pool_open(&t->resends, board_resends_size(), flows * 2) ||
+           pool_open(&t->losses, board_losses_size(), flows * 2) ||
            pool_open(&t->flights, board_flight_size(), flows * 2) ||
            pool_open(&t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
            pool_open(&t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
@@ -58,7 +58,7 @@ void vms_close(vms_table_t *t)
     pool_close(&t->flows);
     pool_close(&t->boards);
     pool_close(&t->holes);
-    pool_close(&t->resends);
+    pool_close(&t->losses);
     pool_close(&t->flights);
     pool_close(&t->addresses);
     pool_close(&t->troubles);
@@ -102,7 +102,7 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
     m->flow = sizeof(struct flow) + INDEX_BUCKETS_A_FLOW * sizeof *t->buckets + sizeof *t->listed;
-    m->scoreboard = t->boards.object_size + t->resends.object_size + t->flights.object_size + sizeof(struct trouble);
+    m->scoreboard = t->boards.object_size + t->losses.object_size + t->flights.object_size + sizeof(struct trouble);
     m->hole = t->holes.object_size;
     m->transits = t->transits.object_size;
     m->tunnel = t->tunnels.object_size + t->addresses.object_size;
@@ -112,7 +112,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                     m->totals;
     m->flows_in_use = t->flows.in_use;
     m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->holes) +
-                  pool_resident(&t->resends) + pool_resident(&t->flights) + pool_resident(&t->addresses) + pool_resident(&t->troubles) +
+                  pool_resident(&t->losses) + pool_resident(&t->flights) + pool_resident(&t->addresses) + pool_resident(&t->troubles) +
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
                   t->bucket_count * sizeof *t->buckets +
