@@ -1,9 +1,9 @@
 /*
- * Where a packet belongs: its key and hash, the index of flows, which is buckets of chains, and fetching all of it ahead.
+ * Where a packet belongs: its key and hash, the index of flows, which is buckets of chains, and fetching it all ahead.
  *
- * The index grows by linear hashing (Litwin, 1980): addresses for all buckets are reserved at once, and with a new flow
- * come two buckets more, each of which takes over a part of one older bucket's chain. So it takes memory as flows do, is
- * never made anew, and no packet waits for more than two buckets.
+ * The index grows by linear hashing (Litwin, 1980): addresses for all buckets are reserved at once, and with a new slot
+ * for a flow come two buckets more, each of which takes over a part of one older bucket's chain. So the index takes
+ * memory as flows do, is never made anew, and no packet waits for more than two buckets.
  */
 
 #include "flow.h"
