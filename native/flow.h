@@ -230,9 +230,11 @@ struct vms_table {
     struct presence presence;
     uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
 
+    struct ahead ahead;
     uint32_t *buckets;
     uint32_t bucket_count;          /* that there are by now */
     uint32_t bucket_mask;           /* the lowest 2^n - 1 that covers their numbers */
+    _Atomic uint64_t buckets_ready; /* octets of them that were taken ahead */
     struct pool flows;
     struct pool boards;
     struct pool holes;

@@ -10,6 +10,7 @@
 #include "memory.h"
 
 #define BUCKETS_LEAST 1024u
+#define BUCKETS_A_PAGE (MEMORY_HUGE_PAGE / (uint32_t)sizeof(uint32_t))
 #define SPLIT_AHEAD 8               /* buckets: the flows of those that are split next are fetched */
 
 static uint64_t buckets_most(uint64_t max_flows)
@@ -23,7 +24,10 @@ int index_open(struct vms_table *t)
     t->bucket_count = BUCKETS_LEAST;
     t->bucket_mask = BUCKETS_LEAST - 1;
     t->buckets = memory_array(buckets_most(t->options.max_flows) * sizeof *t->buckets);
-    return t->buckets ? 0 : -1;
+    if (!t->buckets)
+        return -1;
+    t->buckets[0] = 0;              /* so that no packet waits for the first page */
+    return 0;
 }
 
 void index_close(struct vms_table *t)
@@ -43,12 +47,25 @@ static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)
     return &t->buckets[bucket_number(t, hash)];
 }
 
+/* A quarter of a huge page's buckets are there: asks for the next page. */
+static void ask_for_buckets(struct vms_table *t)
+{
+    uint64_t most = buckets_most(t->options.max_flows) * sizeof *t->buckets;
+    uint64_t next = (t->bucket_count / BUCKETS_A_PAGE + 1) * MEMORY_HUGE_PAGE;
+    if (next < most)
+        ahead_ask(&t->ahead, (struct ahead_request){
+            (uint8_t *)t->buckets + next, most - next < MEMORY_HUGE_PAGE ? most - next : MEMORY_HUGE_PAGE,
+            &t->buckets_ready, next});
+}
+
 /* Makes one bucket more, with those flows of an older one whose hash has one bit more in common with its number. */
 static void split_bucket(struct vms_table *t)
 {
     uint32_t upper = t->bucket_count++;
     if (upper > t->bucket_mask)
         t->bucket_mask = t->bucket_mask << 1 | 1;
+    if (upper % BUCKETS_A_PAGE == BUCKETS_A_PAGE / 4)
+        ask_for_buckets(t);
     uint32_t lower = upper & t->bucket_mask >> 1;
     uint32_t *ends[2] = {&t->buckets[lower], &t->buckets[upper]};
     fetch_line(flow_at(t, t->buckets[(lower + SPLIT_AHEAD) & t->bucket_mask >> 1]));

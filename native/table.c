@@ -7,19 +7,24 @@
 #define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
 #define HOLES_A_FLOW 4              /* at a time; counted when not enough */
 
+static int open_pool(vms_table_t *t, struct pool *pool, uint32_t object_size, uint64_t limit)
+{
+    return pool_open(pool, &t->ahead, object_size, limit);
+}
+
 static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
-    return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
-           pool_open(&t->losses, board_losses_size(), flows * 2) ||
-           pool_open(&t->flights, board_flight_size(), flows * 2) ||
-           pool_open(&t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
-           pool_open(&t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
-           pool_open(&t->troubles, 2 * sizeof(struct trouble), flows) ||
-           pool_open(&t->transits, 2 * sizeof(vms_transit_t), flows) ||
-           pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
-           pool_open(&t->totals, sizeof(struct totals), finished) ||
-           pool_open(&t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
+    return open_pool(t, &t->flows, sizeof(struct flow), flows) || open_pool(t, &t->boards, board_size(), flows * 2) ||
+           open_pool(t, &t->losses, board_losses_size(), flows * 2) ||
+           open_pool(t, &t->flights, board_flight_size(), flows * 2) ||
+           open_pool(t, &t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
+           open_pool(t, &t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
+           open_pool(t, &t->troubles, 2 * sizeof(struct trouble), flows) ||
+           open_pool(t, &t->transits, 2 * sizeof(vms_transit_t), flows) ||
+           open_pool(t, &t->tunnels, sizeof(struct tunnel_ends), flows) ||
+           open_pool(t, &t->totals, sizeof(struct totals), finished) ||
+           open_pool(t, &t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
 }
 
 static int open_memory(vms_table_t *t)
@@ -55,6 +60,7 @@ void vms_close(vms_table_t *t)
 {
     if (!t)
         return;
+    ahead_close(&t->ahead);
     pool_close(&t->flows);
     pool_close(&t->boards);
     pool_close(&t->holes);
