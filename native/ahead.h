@@ -1,8 +1,8 @@
 /*
  * Memory that will be needed next is taken from the system by a thread beside the one that counts packets. The system
  * clears what it gives, two megabytes at a time where pages are huge: that takes some 0.2 ms, and ten where a virtual
- * machine has to get them from its host first. Nobody has to wait for the thread: what it has not done in time, the first
- * to touch the memory does himself.
+ * machine has to get them from its host first. Nobody waits for the thread: what it has not done in time is done when
+ * the memory is touched, as it would be without it.
  */
 #ifndef VMS_AHEAD_H
 #define VMS_AHEAD_H

@@ -89,7 +89,7 @@ static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t 
         losses->first_hole = next;
     if (losses->last_hole == handle)
         losses->last_hole = before;
-    b->hole_count--;
+    losses->hole_count--;
     b->open_holes -= !hole->acked;
     pool_give(&t->holes, handle);
     return next;
@@ -99,7 +99,7 @@ static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t 
 static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, struct hole hole)
 {
     struct losses *losses = losses_want(t, b);
-    uint32_t handle = losses && b->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
+    uint32_t handle = losses && losses->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
     if (!handle)
         return false;
     uint32_t *link = before ? &hole_at(t, before)->next : &losses->first_hole;
@@ -108,7 +108,7 @@ static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t befo
     *link = handle;
     if (losses->last_hole == before)
         losses->last_hole = handle;
-    b->hole_count++;
+    losses->hole_count++;
     b->open_holes += !hole.acked;
     return true;
 }
@@ -128,9 +128,10 @@ static void settle(struct vms_table *t, struct scoreboard *b, int64_t ns)
 
 bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole)
 {
-    if (b->hole_count == BOARD_HOLES)
+    const struct losses *losses = losses_want(t, b);
+    if (losses && losses->hole_count == BOARD_HOLES)
         settle(t, b, INT64_MAX);
-    return insert_hole(t, b, b->losses ? losses_of(t, b)->last_hole : 0, hole);
+    return losses && insert_hole(t, b, losses->last_hole, hole);
 }
 
 /* Cuts [start, end), which overlaps it, out of the hole behind `before`; the remainder may be none, or two holes.
@@ -188,7 +189,7 @@ enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, 
 
 const struct hole *board_hole_below(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
 {
-    const struct hole *last = b->hole_count ? hole_at(t, losses_of(t, b)->last_hole) : NULL;
+    const struct hole *last = first_hole(t, b) ? hole_at(t, losses_of(t, b)->last_hole) : NULL;
     return last && last->end == end ? last : NULL;
 }
 
@@ -222,7 +223,7 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
 
 void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq)
 {
-    while (b->hole_count && seq_at_most(hole_at(t, first_hole(t, b))->end, seq))
+    while (first_hole(t, b) && seq_at_most(hole_at(t, first_hole(t, b))->end, seq))
         remove_hole(t, b, 0);
     board_land(t, b, seq);
 }
@@ -235,12 +236,20 @@ struct ring {
     uint32_t size;
 };
 
+static struct ring short_ring(const struct scoreboard *b)
+{
+    return (struct ring){(uint32_t *)b->flight_end, (int64_t *)b->flight_ns, BOARD_SHORT_FLIGHT};
+}
+
+static struct ring long_ring(const struct vms_table *t, uint32_t handle)
+{
+    struct long_flight *flight = pool_at(&t->flights, handle);
+    return (struct ring){flight->end, flight->ns, BOARD_FLIGHT};
+}
+
 static struct ring ring_of(const struct vms_table *t, const struct scoreboard *b)
 {
-    if (!b->long_flight)
-        return (struct ring){(uint32_t *)b->flight_end, (int64_t *)b->flight_ns, BOARD_SHORT_FLIGHT};
-    struct long_flight *flight = pool_at(&t->flights, b->long_flight);
-    return (struct ring){flight->end, flight->ns, BOARD_FLIGHT};
+    return b->is_long ? long_ring(t, b->long_flight) : short_ring(b);
 }
 
 static uint32_t flight_index(const struct ring *ring, const struct scoreboard *b, uint32_t i)
@@ -266,27 +275,28 @@ static void move_flight(struct scoreboard *b, const struct ring *from, const str
 /* Moves what is in flight to a longer ring; it stays where it is when there is no memory. */
 static void lengthen(struct vms_table *t, struct scoreboard *b)
 {
-    struct ring here = ring_of(t, b), there;
-    if (!(b->long_flight = pool_take(&t->flights)))
+    uint32_t handle = pool_take(&t->flights);
+    if (!handle)
         return;
-    there = ring_of(t, b);
+    struct ring here = short_ring(b), there = long_ring(t, handle);
     move_flight(b, &here, &there);
+    b->is_long = true;
+    b->long_flight = handle;
 }
 
 /* Moves it back. */
 static void shorten(struct vms_table *t, struct scoreboard *b)
 {
     uint32_t handle = b->long_flight;
-    struct ring there = ring_of(t, b), here;
-    b->long_flight = 0;
-    here = ring_of(t, b);
+    struct ring here = short_ring(b), there = long_ring(t, handle);
+    b->is_long = false;
     move_flight(b, &there, &here);
     pool_give(&t->flights, handle);
 }
 
 void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
 {
-    if (b->flight_count == BOARD_SHORT_FLIGHT && !b->long_flight)
+    if (b->flight_count == BOARD_SHORT_FLIGHT && !b->is_long)
         lengthen(t, b);
     struct ring ring = ring_of(t, b);
     /* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
@@ -309,10 +319,10 @@ int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
     while (b->flight_count && seq_at_most(ring.end[b->flight_first], ack)) {
         if (ring.end[b->flight_first] == ack)
             sent_ns = ring.ns[b->flight_first];
-        b->flight_first = (uint8_t)flight_index(&ring, b, 1);
+        b->flight_first = flight_index(&ring, b, 1) & (BOARD_FLIGHT - 1);
         b->flight_count--;
     }
-    if (b->long_flight && b->flight_count <= BOARD_SHORT_FLIGHT)
+    if (b->is_long && b->flight_count <= BOARD_SHORT_FLIGHT)
         shorten(t, b);
     return sent_ns;
 }
@@ -343,7 +353,8 @@ void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t 
 
 static struct resend *resend_at(const struct vms_table *t, const struct scoreboard *b, uint32_t age)
 {
-    return &losses_of(t, b)->resends[(b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
+    struct losses *losses = losses_of(t, b);
+    return &losses->resends[(losses->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
 }
 
 void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns)
@@ -361,7 +372,7 @@ void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend 
         return;
     }
     *resend_at(t, b, 0) = resend;
-    b->resend_next = (b->resend_next + 1) % BOARD_RESENDS;
+    losses->resend_next = (losses->resend_next + 1) % BOARD_RESENDS;
     b->resend_count += b->resend_count < BOARD_RESENDS;
 }
 
@@ -379,9 +390,7 @@ struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b
 
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
 {
-    const struct scoreboard *b = pool_at(&t->boards, half->board);
-    fetch_line(b);
-    fetch_line(&b->resend_count);
+    fetch_line(pool_at(&t->boards, half->board));
 }
 
 void board_drop(struct vms_table *t, struct tcp_half *half)
@@ -389,11 +398,11 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
     struct scoreboard *b = board_of(t, half);
     if (!b)
         return;
-    while (b->hole_count)
+    while (first_hole(t, b))
         remove_hole(t, b, 0);
     if (b->losses)
         pool_give(&t->losses, b->losses);
-    if (b->long_flight)
+    if (b->is_long)
         pool_give(&t->flights, b->long_flight);
     pool_give(&t->boards, half->board);
     half->board = 0;
@@ -404,8 +413,8 @@ void board_tidy(struct vms_table *t, struct tcp_half *half)
     struct scoreboard *b = board_of(t, half);
     if (!b || b->flight_count || (b->resend_count && losses_of(t, b)->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
         return;
-    if (b->hole_count)
+    if (first_hole(t, b))
         settle(t, b, t->now_ns - ACKED_HOLE_LIFETIME_NS);
-    if (!b->hole_count)
+    if (!first_hole(t, b))
         board_drop(t, half);
 }

@@ -137,22 +137,26 @@ struct losses {
     uint32_t last_hole;
     int64_t resent_ns;
     struct resend resends[BOARD_RESENDS];
+    uint32_t resend_next;           /* a ring: the place of the next one */
+    uint32_t hole_count;
 };
 
-/* Only for directions that have something outstanding, which is one segment or two in most. */
+/* Only for directions that have something outstanding, which is one segment or two in most. They wait for the ACK of
+   exactly their end: a ring, oldest first. */
 struct scoreboard {
     int64_t flight_ns[BOARD_SHORT_FLIGHT];
-    uint32_t flight_end[BOARD_SHORT_FLIGHT];
-    uint32_t long_flight;           /* handle of the ring while it does not fit here, else 0 */
+    union {
+        uint32_t flight_end[BOARD_SHORT_FLIGHT];
+        uint32_t long_flight;       /* handle of the ring while it is long */
+    };
     uint32_t losses;                /* handle of struct losses, 0 if there was none */
-    uint8_t flight_first;           /* a ring of segments that wait for the ACK of exactly their end, oldest first */
+    uint8_t flight_first : 7;
+    uint8_t is_long : 1;
     uint8_t flight_count;
-    uint8_t hole_count;
     uint8_t open_holes;             /* not ACKed */
-    uint8_t resend_next;            /* a ring: the place of the next one */
     uint8_t resend_count;
 };
-_Static_assert(sizeof(struct scoreboard) == 40, "one for every second flow");
+_Static_assert(sizeof(struct scoreboard) == 32, "half a cache line");
 
 /* The scoreboard of a direction, made if there is none; NULL when there are too many. */
 struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);

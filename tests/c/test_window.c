@@ -93,7 +93,7 @@ static void roll_clears(void)
     tap_close(&tap);
 }
 
-/* A flow that was silent in the window costs the roll nothing: while it goes on, no such flow can be read or written. */
+/* A flow that was silent in the window costs the roll nothing: meanwhile, no such flow can be read or written. */
 static void silent_flows_cost_nothing(void)
 {
     enum { FLOWS = 5000, ACTIVE = 10, LOCKED = 4900 };
