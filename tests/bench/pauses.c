@@ -29,7 +29,7 @@ struct call {
 
 struct pauses {
     uint64_t calls, wall_at_least[STEPS], cpu_at_least[STEPS];
-    struct call by_wall, by_cpu;    /* the longest ones */
+    struct call by_wall, by_cpu, by_fault;          /* the longest ones; of the last, by the processor's time */
 };
 
 static int64_t clock_ns(clockid_t clock)
@@ -59,6 +59,8 @@ static void end(struct pauses *p, struct call call)
         p->by_wall = call;
     if (call.cpu_ns > p->by_cpu.cpu_ns)
         p->by_cpu = call;
+    if (call.faults && call.cpu_ns > p->by_fault.cpu_ns)
+        p->by_fault = call;
     for (int step = 0; step < STEPS; step++) {
         p->wall_at_least[step] += call.wall_ns >> step > 0;
         p->cpu_at_least[step] += call.cpu_ns >> step > 0;
@@ -115,15 +117,16 @@ static void feed(vms_table_t *table, struct pauses *p, uint32_t i, bool syn)
 
 static void print_call(const char *what, const struct call *call)
 {
-    printf("  longest by %-16s %9.3f ms wall-clock, %8.3f ms of the processor, %ld page faults, packet %" PRIu64 "\n",
+    printf("  longest %-20s %9.3f ms wall-clock, %8.3f ms of the processor, %ld page faults, packet %" PRIu64 "\n",
            what, (double)call->wall_ns / MS, (double)call->cpu_ns / MS, call->faults, call->number);
 }
 
 static void print_pauses(const char *name, const struct pauses *p)
 {
     printf("%s: %" PRIu64 " calls\n", name, p->calls);
-    print_call("wall clock", &p->by_wall);
-    print_call("processor's time", &p->by_cpu);
+    print_call("by wall clock", &p->by_wall);
+    print_call("by processor's time", &p->by_cpu);
+    print_call("with page faults", &p->by_fault);
     printf("  calls of so many ms or longer   wall clock  processor\n");
     for (int step = 16; step < STEPS && p->wall_at_least[step]; step++)
         printf("  %29.2f %12" PRIu64 " %10" PRIu64 "\n", (double)(1ull << step) / MS, p->wall_at_least[step],
