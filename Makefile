@@ -145,7 +145,7 @@ build/asan/%.o: %.c $(HEADERS)
 	@$(CC) $(WARNINGS) $(SANITIZE) -O1 -g -Inative -c -o $@ $<
 
 build/ctest/%: build/ctest/tests/c/%.o $(NATIVE:%.c=build/ctest/%.o)
-	@$(CC) -o $@ $^
+	@$(CC) -pthread -o $@ $^
 
 build/asan/%: build/asan/tests/c/%.o $(NATIVE:%.c=build/asan/%.o)
-	@$(CC) $(SANITIZE) -o $@ $^
+	@$(CC) $(SANITIZE) -pthread -o $@ $^

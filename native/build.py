@@ -23,6 +23,7 @@ COMPILE_ARGS = [
     "-Wextra",
     "-Wno-unused-parameter",  # cffi's generated glue has some
     "-fvisibility=hidden",  # calls between our own functions need no indirection
+    "-pthread",
     "-fwhole-program",  # and functions that one place calls are inlined there
     "-fno-tree-slp-vectorize",  # two fields that were just written and are read as one vector make the processor wait
 ]
@@ -41,4 +42,5 @@ ffibuilder.set_source(
     depends=[str(path) for path in SOURCES + HEADERS],  # a changed one builds it anew
     include_dirs=[str(NATIVE)],
     extra_compile_args=COMPILE_ARGS,
+    extra_link_args=["-pthread"],
 )

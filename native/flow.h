@@ -231,12 +231,15 @@ struct vms_table {
     struct presence presence;
     uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
 
+    struct ahead ahead;
     uint32_t *buckets;
-    uint32_t bucket_mask;
+    uint32_t bucket_count;          /* that there are by now */
+    uint32_t bucket_mask;           /* the lowest 2^n - 1 that covers their numbers */
+    _Atomic uint64_t buckets_ready; /* octets of them that were taken ahead */
     struct pool flows;
     struct pool boards;
     struct pool holes;
-    struct pool resends;
+    struct pool losses;
     struct pool flights;            /* long ones */
     struct pool addresses;
     struct pool troubles;
@@ -278,6 +281,7 @@ struct place {
     struct flow_key key;            /* of IPv6 without addresses, for which there may be no handle yet */
     const uint8_t *ip[2];           /* the addresses, lower endpoint first */
     uint32_t hash;
+    uint32_t bucket;                /* to fetch from; it may have been split by the time that the packet is counted */
     int direction;                  /* 0 if the lower endpoint sent it */
     uint64_t print;                 /* of the packet, where mirror duplicates are looked for */
 };
@@ -289,6 +293,12 @@ void index_prefetch(const struct vms_table *t, uint32_t hash);
 void flow_prefetch(const struct vms_table *t, const struct place *place);
 void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f);
 void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place);
+
+#define INDEX_BUCKETS_A_FLOW 2u
+
+/* 0, or -1 when there is no memory. */
+int index_open(struct vms_table *t);
+void index_close(struct vms_table *t);
 
 void index_add(struct vms_table *t, struct flow *f, uint32_t slot);
 void index_remove(struct vms_table *t, const struct flow *f, uint32_t slot);
@@ -367,7 +377,7 @@ void order_learn_id(struct tcp_half *half, const struct packet *p, bool first);
 /* scoreboard.c */
 uint32_t board_size(void);
 uint32_t board_hole_size(void);
-uint32_t board_resends_size(void);
+uint32_t board_losses_size(void);
 uint32_t board_flight_size(void);
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half);
 

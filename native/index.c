@@ -1,10 +1,81 @@
-/* Where a packet belongs: its key and hash, the index of flows, which is buckets of chains, and fetching all of it ahead. */
+/*
+ * Where a packet belongs: its key and hash, the index of flows, which is buckets of chains, and fetching it all ahead.
+ *
+ * The index grows by linear hashing (Litwin, 1980): addresses for all buckets are reserved at once, and with a new slot
+ * for a flow come two buckets more, each of which takes over a part of one older bucket's chain. So the index takes
+ * memory as flows do, is never made anew, and no packet waits for more than two buckets.
+ */
 
 #include "flow.h"
+#include "memory.h"
+
+#define BUCKETS_LEAST 1024u
+#define BUCKETS_A_PAGE (MEMORY_HUGE_PAGE / (uint32_t)sizeof(uint32_t))
+#define SPLIT_AHEAD 8               /* buckets: the flows of those that are split next are fetched */
+
+static uint64_t buckets_most(uint64_t max_flows)
+{
+    uint64_t most = max_flows * INDEX_BUCKETS_A_FLOW;
+    return most > BUCKETS_LEAST ? most : BUCKETS_LEAST;
+}
+
+int index_open(struct vms_table *t)
+{
+    t->bucket_count = BUCKETS_LEAST;
+    t->bucket_mask = BUCKETS_LEAST - 1;
+    t->buckets = memory_array(buckets_most(t->options.max_flows) * sizeof *t->buckets);
+    if (!t->buckets)
+        return -1;
+    t->buckets[0] = 0;              /* so that no packet waits for the first page */
+    return 0;
+}
+
+void index_close(struct vms_table *t)
+{
+    memory_free(t->buckets, buckets_most(t->options.max_flows) * sizeof *t->buckets);
+}
+
+/* Where there is no bucket of that number yet, the one that it will be split from. */
+static uint32_t bucket_number(const struct vms_table *t, uint32_t hash)
+{
+    uint32_t bucket = hash & t->bucket_mask;
+    return bucket < t->bucket_count ? bucket : bucket & t->bucket_mask >> 1;
+}
 
 static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)
 {
-    return &t->buckets[hash & t->bucket_mask];
+    return &t->buckets[bucket_number(t, hash)];
+}
+
+/* A quarter of a huge page's buckets are there: asks for the next page. */
+static void ask_for_buckets(struct vms_table *t)
+{
+    uint64_t most = buckets_most(t->options.max_flows) * sizeof *t->buckets;
+    uint64_t next = (t->bucket_count / BUCKETS_A_PAGE + 1) * MEMORY_HUGE_PAGE;
+    if (next < most)
+        ahead_ask(&t->ahead, (struct ahead_request){
+            (uint8_t *)t->buckets + next, most - next < MEMORY_HUGE_PAGE ? most - next : MEMORY_HUGE_PAGE,
+            &t->buckets_ready, next});
+}
+
+/* Makes one bucket more, with those flows of an older one whose hash has one bit more in common with its number. */
+static void split_bucket(struct vms_table *t)
+{
+    uint32_t upper = t->bucket_count++;
+    if (upper > t->bucket_mask)
+        t->bucket_mask = t->bucket_mask << 1 | 1;
+    if (upper % BUCKETS_A_PAGE == BUCKETS_A_PAGE / 4)
+        ask_for_buckets(t);
+    uint32_t lower = upper & t->bucket_mask >> 1;
+    uint32_t *ends[2] = {&t->buckets[lower], &t->buckets[upper]};
+    fetch_line(flow_at(t, t->buckets[(lower + SPLIT_AHEAD) & t->bucket_mask >> 1]));
+    for (uint32_t slot = t->buckets[lower]; slot; slot = flow_at(t, slot)->chain) {
+        struct flow *f = flow_at(t, slot);
+        uint32_t **end = &ends[(f->hash & t->bucket_mask) == upper];
+        **end = slot;
+        *end = &f->chain;
+    }
+    *ends[0] = *ends[1] = 0;
 }
 
 void index_add(struct vms_table *t, struct flow *f, uint32_t slot)
@@ -12,6 +83,8 @@ void index_add(struct vms_table *t, struct flow *f, uint32_t slot)
     uint32_t *bucket = bucket_of(t, f->hash);
     f->chain = *bucket;
     *bucket = slot;
+    while (t->bucket_count < t->flows.made * INDEX_BUCKETS_A_FLOW)
+        split_bucket(t);
 }
 
 void index_remove(struct vms_table *t, const struct flow *f, uint32_t slot)
@@ -116,6 +189,7 @@ void flow_place(const struct vms_table *t, const struct packet *p, struct place 
         .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p),
     };
     place->hash = hash_of(t, p, place);
+    place->bucket = bucket_number(t, place->hash);
 }
 
 void index_prefetch(const struct vms_table *t, uint32_t hash)
@@ -126,7 +200,7 @@ void index_prefetch(const struct vms_table *t, uint32_t hash)
 /* What a handle of 0 would name is fetched as well: it costs less than to ask. */
 void flow_prefetch(const struct vms_table *t, const struct place *place)
 {
-    fetch_lines(flow_at(t, *bucket_of(t, place->hash)), sizeof(struct flow));
+    fetch_lines(flow_at(t, t->buckets[place->bucket]), sizeof(struct flow));
 }
 
 /* A flow that changes its kind leaves its place between two others. */
@@ -138,7 +212,7 @@ void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f)
 
 void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place)
 {
-    uint32_t slot = *bucket_of(t, place->hash);
+    uint32_t slot = t->buckets[place->bucket];
     if (!slot)
         return;
     const struct flow *f = flow_at(t, slot);

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "ahead.h"
 #include "cache.h"
 
 struct pool {
@@ -19,9 +20,12 @@ struct pool {
     uint32_t free_head;         /* given back, linked through their first four bytes */
     uint64_t reserved;          /* octets of addresses */
     uint64_t granted;           /* octets that may be used by now */
+    uint64_t asked;             /* octets up to which memory has been asked for ahead */
+    _Atomic uint64_t ready;     /* octets up to which it has been taken ahead */
+    struct ahead *ahead;
 };
 
-int pool_open(struct pool *pool, uint32_t object_size, uint64_t limit);
+int pool_open(struct pool *pool, struct ahead *ahead, uint32_t object_size, uint64_t limit);
 void pool_close(struct pool *pool);
 
 /* An object with whatever was in it before, or 0. */

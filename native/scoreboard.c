@@ -8,9 +8,9 @@ uint32_t board_size(void)
     return sizeof(struct scoreboard);
 }
 
-uint32_t board_resends_size(void)
+uint32_t board_losses_size(void)
 {
-    return BOARD_RESENDS * sizeof(struct resend);
+    return sizeof(struct losses);
 }
 
 uint32_t board_flight_size(void)
@@ -42,6 +42,22 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half)
     return b;
 }
 
+/* Of a scoreboard that has any. */
+static struct losses *losses_of(const struct vms_table *t, const struct scoreboard *b)
+{
+    return pool_at(&t->losses, b->losses);
+}
+
+/* NULL when there is no memory. */
+static struct losses *losses_want(struct vms_table *t, struct scoreboard *b)
+{
+    if (b->losses)
+        return losses_of(t, b);
+    if (!(b->losses = pool_take(&t->losses)))
+        return NULL;
+    return memset(losses_of(t, b), 0, sizeof(struct losses));
+}
+
 /* ---- holes: a list ---- */
 
 static struct hole *hole_at(const struct vms_table *t, uint32_t handle)
@@ -49,19 +65,31 @@ static struct hole *hole_at(const struct vms_table *t, uint32_t handle)
     return pool_at(&t->holes, handle);
 }
 
+static uint32_t first_hole(const struct vms_table *t, const struct scoreboard *b)
+{
+    return b->losses ? losses_of(t, b)->first_hole : 0;
+}
+
+/* Handle of the hole behind `before` (0: of the first one). */
+static uint32_t hole_behind(const struct vms_table *t, const struct scoreboard *b, uint32_t before)
+{
+    return before ? hole_at(t, before)->next : first_hole(t, b);
+}
+
 /* Removes the hole behind `before` (0: the first one); returns the handle of the one that followed it. */
 static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t before)
 {
-    uint32_t handle = before ? hole_at(t, before)->next : b->first_hole;
+    struct losses *losses = losses_of(t, b);
+    uint32_t handle = hole_behind(t, b, before);
     const struct hole *hole = hole_at(t, handle);
     uint32_t next = hole->next;
     if (before)
         hole_at(t, before)->next = next;
     else
-        b->first_hole = next;
-    if (b->last_hole == handle)
-        b->last_hole = before;
-    b->hole_count--;
+        losses->first_hole = next;
+    if (losses->last_hole == handle)
+        losses->last_hole = before;
+    losses->hole_count--;
     b->open_holes -= !hole->acked;
     pool_give(&t->holes, handle);
     return next;
@@ -70,16 +98,17 @@ static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t 
 /* Puts a hole behind `before` (0: first). False when there is no room. */
 static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, struct hole hole)
 {
-    uint32_t handle = b->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
+    struct losses *losses = losses_want(t, b);
+    uint32_t handle = losses && losses->hole_count < BOARD_HOLES ? pool_take(&t->holes) : 0;
     if (!handle)
         return false;
-    uint32_t *link = before ? &hole_at(t, before)->next : &b->first_hole;
+    uint32_t *link = before ? &hole_at(t, before)->next : &losses->first_hole;
     hole.next = *link;
     *hole_at(t, handle) = hole;
     *link = handle;
-    if (b->last_hole == before)
-        b->last_hole = handle;
-    b->hole_count++;
+    if (losses->last_hole == before)
+        losses->last_hole = handle;
+    losses->hole_count++;
     b->open_holes += !hole.acked;
     return true;
 }
@@ -87,7 +116,7 @@ static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t befo
 /* Drops ACKed holes that were ACKed before `ns`. */
 static void settle(struct vms_table *t, struct scoreboard *b, int64_t ns)
 {
-    for (uint32_t before = 0, at = b->first_hole; at;) {
+    for (uint32_t before = 0, at = first_hole(t, b); at;) {
         if (hole_at(t, at)->acked && hole_at(t, at)->born_ns < ns) {
             at = remove_hole(t, b, before);
         } else {
@@ -99,9 +128,10 @@ static void settle(struct vms_table *t, struct scoreboard *b, int64_t ns)
 
 bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole)
 {
-    if (b->hole_count == BOARD_HOLES)
+    const struct losses *losses = losses_want(t, b);
+    if (losses && losses->hole_count == BOARD_HOLES)
         settle(t, b, INT64_MAX);
-    return insert_hole(t, b, b->last_hole, hole);
+    return losses && insert_hole(t, b, losses->last_hole, hole);
 }
 
 /* Cuts [start, end), which overlaps it, out of the hole behind `before`; the remainder may be none, or two holes.
@@ -109,7 +139,7 @@ bool board_open_hole(struct vms_table *t, struct scoreboard *b, struct hole hole
 static uint32_t cut_hole(struct vms_table *t, struct scoreboard *b, uint32_t before, uint32_t start, uint32_t end,
                          uint32_t *bytes)
 {
-    uint32_t handle = before ? hole_at(t, before)->next : b->first_hole;
+    uint32_t handle = hole_behind(t, b, before);
     struct hole *hole = hole_at(t, handle), right = *hole;
     uint32_t from = seq_before(start, hole->start) ? hole->start : start;
     uint32_t to = seq_before(hole->end, end) ? hole->end : end;
@@ -138,7 +168,7 @@ enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, 
 {
     enum fill fill = FILL_NONE;
     *bytes = 0;
-    for (uint32_t before = 0, at = b->first_hole; at; at = before ? hole_at(t, before)->next : b->first_hole) {
+    for (uint32_t before = 0, at = first_hole(t, b); at; at = hole_behind(t, b, before)) {
         const struct hole *hole = hole_at(t, at);
         if (seq_at_most(end, hole->start))
             break;
@@ -159,7 +189,7 @@ enum fill board_fill(struct vms_table *t, struct scoreboard *b, uint32_t start, 
 
 const struct hole *board_hole_below(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
 {
-    const struct hole *last = b->last_hole ? hole_at(t, b->last_hole) : NULL;
+    const struct hole *last = first_hole(t, b) ? hole_at(t, losses_of(t, b)->last_hole) : NULL;
     return last && last->end == end ? last : NULL;
 }
 
@@ -168,7 +198,7 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
     uint32_t bytes = 0;
     if (!b->open_holes)
         return 0;
-    for (uint32_t at = b->first_hole; at && seq_before(hole_at(t, at)->start, ack); at = hole_at(t, at)->next) {
+    for (uint32_t at = first_hole(t, b); at && seq_before(hole_at(t, at)->start, ack); at = hole_at(t, at)->next) {
         struct hole *hole = hole_at(t, at);
         if (hole->acked)
             continue;
@@ -193,7 +223,7 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
 
 void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq)
 {
-    while (b->first_hole && seq_at_most(hole_at(t, b->first_hole)->end, seq))
+    while (first_hole(t, b) && seq_at_most(hole_at(t, first_hole(t, b))->end, seq))
         remove_hole(t, b, 0);
     board_land(t, b, seq);
 }
@@ -206,12 +236,20 @@ struct ring {
     uint32_t size;
 };
 
+static struct ring short_ring(const struct scoreboard *b)
+{
+    return (struct ring){(uint32_t *)b->flight_end, (int64_t *)b->flight_ns, BOARD_SHORT_FLIGHT};
+}
+
+static struct ring long_ring(const struct vms_table *t, uint32_t handle)
+{
+    struct long_flight *flight = pool_at(&t->flights, handle);
+    return (struct ring){flight->end, flight->ns, BOARD_FLIGHT};
+}
+
 static struct ring ring_of(const struct vms_table *t, const struct scoreboard *b)
 {
-    if (!b->long_flight)
-        return (struct ring){(uint32_t *)b->flight_end, (int64_t *)b->flight_ns, BOARD_SHORT_FLIGHT};
-    struct long_flight *flight = pool_at(&t->flights, b->long_flight);
-    return (struct ring){flight->end, flight->ns, BOARD_FLIGHT};
+    return b->is_long ? long_ring(t, b->long_flight) : short_ring(b);
 }
 
 static uint32_t flight_index(const struct ring *ring, const struct scoreboard *b, uint32_t i)
@@ -224,25 +262,41 @@ static uint32_t newest_index(const struct ring *ring, const struct scoreboard *b
     return flight_index(ring, b, b->flight_count - 1u);
 }
 
+/* To a ring that has room for it. */
+static void move_flight(struct scoreboard *b, const struct ring *from, const struct ring *to)
+{
+    for (uint32_t i = 0; i < b->flight_count; i++) {
+        to->end[i] = from->end[flight_index(from, b, i)];
+        to->ns[i] = from->ns[flight_index(from, b, i)];
+    }
+    b->flight_first = 0;
+}
+
 /* Moves what is in flight to a longer ring; it stays where it is when there is no memory. */
 static void lengthen(struct vms_table *t, struct scoreboard *b)
 {
     uint32_t handle = pool_take(&t->flights);
-    struct ring ring = ring_of(t, b);
     if (!handle)
         return;
-    struct long_flight *flight = pool_at(&t->flights, handle);
-    for (uint32_t i = 0; i < b->flight_count; i++) {
-        flight->end[i] = ring.end[flight_index(&ring, b, i)];
-        flight->ns[i] = ring.ns[flight_index(&ring, b, i)];
-    }
-    b->flight_first = 0;
+    struct ring here = short_ring(b), there = long_ring(t, handle);
+    move_flight(b, &here, &there);
+    b->is_long = true;
     b->long_flight = handle;
+}
+
+/* Moves it back. */
+static void shorten(struct vms_table *t, struct scoreboard *b)
+{
+    uint32_t handle = b->long_flight;
+    struct ring here = short_ring(b), there = long_ring(t, handle);
+    b->is_long = false;
+    move_flight(b, &there, &here);
+    pool_give(&t->flights, handle);
 }
 
 void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
 {
-    if (b->flight_count == BOARD_SHORT_FLIGHT && !b->long_flight)
+    if (b->flight_count == BOARD_SHORT_FLIGHT && !b->is_long)
         lengthen(t, b);
     struct ring ring = ring_of(t, b);
     /* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
@@ -258,16 +312,18 @@ int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, u
     return b->flight_count && ring.end[newest_index(&ring, b)] == end ? ring.ns[newest_index(&ring, b)] : -1;
 }
 
-int64_t board_land(const struct vms_table *t, struct scoreboard *b, uint32_t ack)
+int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
 {
     struct ring ring = ring_of(t, b);
     int64_t sent_ns = -1;
     while (b->flight_count && seq_at_most(ring.end[b->flight_first], ack)) {
         if (ring.end[b->flight_first] == ack)
             sent_ns = ring.ns[b->flight_first];
-        b->flight_first = (uint8_t)flight_index(&ring, b, 1);
+        b->flight_first = flight_index(&ring, b, 1) & (BOARD_FLIGHT - 1);
         b->flight_count--;
     }
+    if (b->is_long && b->flight_count <= BOARD_SHORT_FLIGHT)
+        shorten(t, b);
     return sent_ns;
 }
 
@@ -297,16 +353,18 @@ void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t 
 
 static struct resend *resend_at(const struct vms_table *t, const struct scoreboard *b, uint32_t age)
 {
-    return (struct resend *)pool_at(&t->resends, b->resends) + (b->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS;
+    struct losses *losses = losses_of(t, b);
+    return &losses->resends[(losses->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
 }
 
 void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns)
 {
-    b->resent_ns = now_ns;
-    if (!b->resends && !(b->resends = pool_take(&t->resends))) {
+    struct losses *losses = losses_want(t, b);
+    if (!losses) {
         t->counters.scoreboards_missing++;
         return;
     }
+    losses->resent_ns = now_ns;
     struct resend *last = resend_at(t, b, 1);
     if (b->resend_count && last->end == resend.start && last->kind == resend.kind) {
         last->end = resend.end;
@@ -314,7 +372,7 @@ void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend 
         return;
     }
     *resend_at(t, b, 0) = resend;
-    b->resend_next = (b->resend_next + 1) % BOARD_RESENDS;
+    losses->resend_next = (losses->resend_next + 1) % BOARD_RESENDS;
     b->resend_count += b->resend_count < BOARD_RESENDS;
 }
 
@@ -332,9 +390,7 @@ struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b
 
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
 {
-    const struct scoreboard *b = pool_at(&t->boards, half->board);
-    fetch_line(b);
-    fetch_line(&b->flight_ns[BOARD_SHORT_FLIGHT - 1]);
+    fetch_line(pool_at(&t->boards, half->board));
 }
 
 void board_drop(struct vms_table *t, struct tcp_half *half)
@@ -342,11 +398,11 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
     struct scoreboard *b = board_of(t, half);
     if (!b)
         return;
-    while (b->first_hole)
+    while (first_hole(t, b))
         remove_hole(t, b, 0);
-    if (b->resends)
-        pool_give(&t->resends, b->resends);
-    if (b->long_flight)
+    if (b->losses)
+        pool_give(&t->losses, b->losses);
+    if (b->is_long)
         pool_give(&t->flights, b->long_flight);
     pool_give(&t->boards, half->board);
     half->board = 0;
@@ -355,10 +411,10 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
 void board_tidy(struct vms_table *t, struct tcp_half *half)
 {
     struct scoreboard *b = board_of(t, half);
-    if (!b || b->flight_count || (b->resend_count && b->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
+    if (!b || b->flight_count || (b->resend_count && losses_of(t, b)->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
         return;
-    if (b->hole_count)
+    if (first_hole(t, b))
         settle(t, b, t->now_ns - ACKED_HOLE_LIFETIME_NS);
-    if (!b->hole_count)
+    if (!first_hole(t, b))
         board_drop(t, half);
 }

@@ -2,38 +2,29 @@
 
 #include <stdlib.h>
 
-#include "memory.h"
 #include "tcp.h"
 
 #define CHUNKS_A_FLOW 2             /* of histogram bins, on average; enough for most, counted when not */
 #define HOLES_A_FLOW 4              /* at a time; counted when not enough */
 
-static uint32_t bucket_count(uint64_t max_flows)
+static int open_pool(vms_table_t *t, struct pool *pool, uint32_t object_size, uint64_t limit)
 {
-    uint32_t count = 1024;
-    while (count < max_flows * 2 && count < 1u << 31)
-        count *= 2;
-    return count;
-}
-
-static uint64_t buckets_size(const vms_table_t *t)
-{
-    return ((uint64_t)t->bucket_mask + 1) * sizeof *t->buckets;
+    return pool_open(pool, &t->ahead, object_size, limit);
 }
 
 static int open_pools(vms_table_t *t, uint64_t flows)
 {
     uint64_t finished = t->options.keep_finished ? flows : 0;
-    return pool_open(&t->flows, sizeof(struct flow), flows) || pool_open(&t->boards, board_size(), flows * 2) ||
-           pool_open(&t->resends, board_resends_size(), flows * 2) ||
-           pool_open(&t->flights, board_flight_size(), flows * 2) ||
-           pool_open(&t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
-           pool_open(&t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
-           pool_open(&t->troubles, 2 * sizeof(struct trouble), flows) ||
-           pool_open(&t->transits, 2 * sizeof(vms_transit_t), flows) ||
-           pool_open(&t->tunnels, sizeof(struct tunnel_ends), flows) ||
-           pool_open(&t->totals, sizeof(struct totals), finished) ||
-           pool_open(&t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
+    return open_pool(t, &t->flows, sizeof(struct flow), flows) || open_pool(t, &t->boards, board_size(), flows * 2) ||
+           open_pool(t, &t->losses, board_losses_size(), flows * 2) ||
+           open_pool(t, &t->flights, board_flight_size(), flows * 2) ||
+           open_pool(t, &t->holes, board_hole_size(), flows * HOLES_A_FLOW) ||
+           open_pool(t, &t->addresses, sizeof(struct addresses), flows + 1) ||     /* a new flow comes before one goes */
+           open_pool(t, &t->troubles, 2 * sizeof(struct trouble), flows) ||
+           open_pool(t, &t->transits, 2 * sizeof(vms_transit_t), flows) ||
+           open_pool(t, &t->tunnels, sizeof(struct tunnel_ends), flows) ||
+           open_pool(t, &t->totals, sizeof(struct totals), finished) ||
+           open_pool(t, &t->bins, histogram_chunk_size(), flows * CHUNKS_A_FLOW);
 }
 
 static int open_memory(vms_table_t *t)
@@ -42,14 +33,12 @@ static int open_memory(vms_table_t *t)
     struct siphash_key secret;
     memcpy(&secret, t->options.secret, sizeof secret);
     t->hash_key = nh_key_of(secret);
-    t->bucket_mask = bucket_count(flows) - 1;
-    t->buckets = memory_array(buckets_size(t));
     t->listed = malloc(flows * sizeof *t->listed);
     if (t->options.keep_finished)
         t->finished = malloc(FINISHED_CAPACITY * sizeof *t->finished);
-    if (!t->buckets || !t->listed || (t->options.keep_finished && !t->finished))
+    if (!t->listed || (t->options.keep_finished && !t->finished))
         return -1;
-    return open_pools(t, flows) || fragments_open(&t->decoder.fragments, secret) ||
+    return index_open(t) || open_pools(t, flows) || fragments_open(&t->decoder.fragments, secret) ||
            duplicates_open(&t->duplicates, t->options.secret, t->options.duplicate_horizon_ns);
 }
 
@@ -73,10 +62,11 @@ void vms_close(vms_table_t *t)
 {
     if (!t)
         return;
+    ahead_close(&t->ahead);
     pool_close(&t->flows);
     pool_close(&t->boards);
     pool_close(&t->holes);
-    pool_close(&t->resends);
+    pool_close(&t->losses);
     pool_close(&t->flights);
     pool_close(&t->addresses);
     pool_close(&t->troubles);
@@ -88,7 +78,7 @@ void vms_close(vms_table_t *t)
     notices_close(&t->decoder.notices);
     presence_close(&t->presence);
     duplicates_close(&t->duplicates);
-    memory_free(t->buckets, buckets_size(t));
+    index_close(t);
     free(t->listed);
     free(t->finished);
     free(t);
@@ -119,9 +109,8 @@ void vms_get_counters(const vms_table_t *t, vms_counters_t *counters)
 
 void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
 {
-    uint64_t index = buckets_size(t) / t->options.max_flows;
-    m->flow = sizeof(struct flow) + index + sizeof *t->listed;
-    m->scoreboard = t->boards.object_size + t->resends.object_size + t->flights.object_size + sizeof(struct trouble);
+    m->flow = sizeof(struct flow) + INDEX_BUCKETS_A_FLOW * sizeof *t->buckets + sizeof *t->listed;
+    m->scoreboard = t->boards.object_size + t->losses.object_size + t->flights.object_size + sizeof(struct trouble);
     m->hole = t->holes.object_size;
     m->transits = t->transits.object_size;
     m->tunnel = t->tunnels.object_size + t->addresses.object_size;
@@ -131,10 +120,10 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                     m->totals;
     m->flows_in_use = t->flows.in_use;
     m->resident = pool_resident(&t->flows) + pool_resident(&t->boards) + pool_resident(&t->holes) +
-                  pool_resident(&t->resends) + pool_resident(&t->flights) + pool_resident(&t->addresses) + pool_resident(&t->troubles) +
+                  pool_resident(&t->losses) + pool_resident(&t->flights) + pool_resident(&t->addresses) + pool_resident(&t->troubles) +
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
-                  buckets_size(t) +
+                  t->bucket_count * sizeof *t->buckets +
                   (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
                   FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +

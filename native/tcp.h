@@ -6,7 +6,7 @@
 
 #define BOARD_HOLES 64
 #define BOARD_FLIGHT 32             /* at most; and both powers of two */
-#define BOARD_SHORT_FLIGHT 4
+#define BOARD_SHORT_FLIGHT 2
 #define BOARD_RESENDS 8
 #define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define SEQUENCE_FAR (1u << 28)     /* further than this, the same numbers may mean other bytes */
@@ -131,23 +131,32 @@ struct long_flight {
     int64_t ns[BOARD_FLIGHT];
 };
 
-/* Only for directions that have something outstanding, which is one segment or two in most. */
-struct scoreboard {
+/* What few scoreboards have: bytes that were not seen, or that were sent again. */
+struct losses {
     uint32_t first_hole;            /* handles; ascending and disjoint */
     uint32_t last_hole;
-    uint8_t hole_count;
-    uint8_t open_holes;             /* not ACKed */
-    uint8_t flight_first;           /* a ring of segments that wait for the ACK of exactly their end, oldest first */
-    uint8_t flight_count;
-    uint8_t resend_next;            /* a ring: the place of the next one */
-    uint8_t resend_count;
     int64_t resent_ns;
-    uint32_t resends;               /* handle of struct resend[BOARD_RESENDS], 0 if there was none */
-    uint32_t long_flight;           /* handle of the ring once it did not fit here, else 0 */
-    uint32_t flight_end[BOARD_SHORT_FLIGHT];
-    int64_t flight_ns[BOARD_SHORT_FLIGHT];
+    struct resend resends[BOARD_RESENDS];
+    uint32_t resend_next;           /* a ring: the place of the next one */
+    uint32_t hole_count;
 };
-_Static_assert(sizeof(struct scoreboard) == 80, "in two cache lines");
+
+/* Only for directions that have something outstanding, which is one segment or two in most. They wait for the ACK of
+   exactly their end: a ring, oldest first. */
+struct scoreboard {
+    int64_t flight_ns[BOARD_SHORT_FLIGHT];
+    union {
+        uint32_t flight_end[BOARD_SHORT_FLIGHT];
+        uint32_t long_flight;       /* handle of the ring while it is long */
+    };
+    uint32_t losses;                /* handle of struct losses, 0 if there was none */
+    uint8_t flight_first : 7;
+    uint8_t is_long : 1;
+    uint8_t flight_count;
+    uint8_t open_holes;             /* not ACKed */
+    uint8_t resend_count;
+};
+_Static_assert(sizeof(struct scoreboard) == 32, "half a cache line");
 
 /* The scoreboard of a direction, made if there is none; NULL when there are too many. */
 struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);
@@ -183,7 +192,7 @@ void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64
 int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, uint32_t end);
 
 /* Drops what `ack` covers; the send time of the segment that ends exactly there, or -1. */
-int64_t board_land(const struct vms_table *t, struct scoreboard *b, uint32_t ack);
+int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack);
 
 /* Karn's rule: an ACK beyond a resent segment tells nothing about when it was sent. */
 void board_abort(const struct vms_table *t, struct scoreboard *b, uint32_t seq);

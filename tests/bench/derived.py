@@ -65,11 +65,6 @@ def start(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def flow(rows: Sequence[Row]) -> list[Row]:
-    """Rows of the flow table's own account."""
-    return [{**row, "mib": row["octets"] / 2**20, "octets_per_flow": row["octets"] / row["most_flows"]} for row in rows]
-
-
 def live(rows: Sequence[Row]) -> list[Row]:
     """Rows of live capture; the ratio is to tcpdump, which looks into no packet."""
     cost = {row["program"]: row["cpu_ns_per_packet"] for row in rows if "skipped" not in row}

@@ -1,20 +1,26 @@
-"""What a flow takes in the sensor's table, by the table's own account, while it counts the benchmark's captures.
+"""What the flows of the benchmark's captures take in the sensor's table, when it holds most of them.
 
-Everything is in it: both directions of TCP, scoreboards, holes, histogram bins, the flow's share of the index. What the
-table takes without any flow is not.
+Counted is what is in use, by ``footprint.c``. What the table takes without any flow is not in it, nor what its pools
+have taken ahead of need: the growth table's memory of a whole process has that.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
 from typing import Any
 
-from sensor.native import FileState, FlowTable, MappedFile, TableOptions
+from sensor.native import FlowTable, TableOptions
+from tests.bench.build import built_with_native
 from tests.bench.traces import GROWTH, STANDARD, Traffic, made
 
 WINDOW_NS = 10_000_000_000
 MANY = (STANDARD, *(traffic for traffic in GROWTH if traffic.flows > STANDARD.flows))
-"""Memory comes in pieces of megabytes: with few flows that is all one would see."""
+"""With few flows, what a table has anyway would count for much."""
+
+LINES = {"octets_per_flow": "all that a flow has", "octets_in_all": "all"}
+"""What ``footprint`` calls them."""
 
 
 def measured(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -28,22 +34,15 @@ def names(part: str) -> list[tuple[str, ...]]:
 
 
 def account(traffic: Traffic) -> dict[str, Any]:
-    """Octets when the table holds most flows."""
-    table = FlowTable(TableOptions(WINDOW_NS, max_flows=traffic.flows))
-    bare = FlowTable(TableOptions(WINDOW_NS, max_flows=1)).memory()["resident"]
-    most = table.memory()
-    with made(traffic).open("rb") as opened:
-        file = MappedFile(opened.fileno())
-        while (state := table.ingest_file(file)) in (FileState.MORE, FileState.HELD):
-            if (now := table.memory())["flows_in_use"] > most["flows_in_use"]:
-                most = now
-            if state is FileState.HELD:
-                table.roll()
-        file.close()
+    """Octets at the moment at which they are most."""
+    command = [built_with_native("footprint"), made(traffic)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told = dict(re.findall(r"^ +(.+?) +([\d.]+)$", said, re.MULTILINE))
+    alone = FlowTable(TableOptions(WINDOW_NS, max_flows=traffic.flows)).memory()
     return {
         "traffic": traffic.name,
-        "most_flows": most["flows_in_use"],
-        "octets": most["resident"] - bare,
-        "flow_alone": most["flow"],
-        "worst_flow": most["worst_flow"],
+        "most_flows": int(said.split()[0]),
+        **{key: float(told[line]) for key, line in LINES.items()},
+        "flow_alone": alone["flow"],
+        "worst_flow": alone["worst_flow"],
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.bench.contenders import SENSOR
 from tests.bench.encode import OURS, THEIRS
 from tests.bench.enrich import ON_THE_SOCKET
+from tests.bench.pauses import BY_CPU
 from tests.bench.tables import Column, Row, amount, places, whole
 from tests.bench.traces import STANDARD
 
@@ -90,7 +91,7 @@ GOALS = (
     *(
         Goal(
             f"a flow of {traffic}, all included", 384, "octets", ("flow",),
-            _of("flow", "octets_per_flow", traffic=traffic), at_most=True, form=whole,
+            _of("flow", "octets_per_flow", traffic=traffic), at_most=True, form=places(1),
         )
         for traffic in (STANDARD.name, MILLION)
     ),
@@ -98,6 +99,7 @@ GOALS = (
         f"memory of the process, {MILLION}", 400.5, "MiB, which is 420 MB", ("growth",),
         _reading("growth", MILLION, "peak_mib"), at_most=True, form=places(1),
     ),
+    Goal(BY_CPU, 5, "ms", ("pauses",), _of("pauses", "value", what=BY_CPU), at_most=True),
     Goal(
         "start to first packet", 400, "ms", ("start",),
         _of("start", "wall_ms", reader=SENSOR), at_most=True, form=places(0),

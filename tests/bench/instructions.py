@@ -17,25 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from sensor.textfiles import parse_toml
+from tests.bench.build import built_with_native
 from tests.bench.paths import BUILD, HERE, ROOT
 
 RECORD = HERE / "instructions.toml"
 ALLOWED = 1.05
 PACKETS, FLOWS, VMS = 60_000, 3000, 500
 KINDS = {"tcp": [], "vxlan": ["--vxlan"], "syn_flood": ["--syn-flood"], "udp": ["--udp-only"]}
-PROGRAM = BUILD / "count_file"
-OPTIONS = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-g", "-fwhole-program", "-fno-tree-slp-vectorize"]
-"""As native/build.py, which compiles all files as one, behind Python.h; symbols cost no instruction."""
-
-
-def built() -> Path:
-    """The program, compiled of what is there now."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    whole = PROGRAM.with_suffix(".c")
-    sources = [*sorted((ROOT / "native").glob("*.c")), HERE / "count_file.c"]
-    whole.write_text("".join(f'#include "{path}"\n' for path in sources))
-    subprocess.run(["cc", *OPTIONS, "-Inative", "-o", PROGRAM, whole], cwd=ROOT, check=True)
-    return PROGRAM
 
 
 def compiler() -> str:
@@ -58,7 +46,7 @@ def instructions(path: Path) -> float:
         "valgrind",
         "--tool=callgrind",
         f"--callgrind-out-file={BUILD / 'callgrind.out'}",
-        str(PROGRAM),
+        str(built_with_native("count_file")),
         str(path),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -71,7 +59,6 @@ def instructions(path: Path) -> float:
 
 def measured() -> dict[str, Any]:
     """What it takes now, with what that depends on."""
-    built()
     paths = {kind: trace(kind) for kind in KINDS}
     digests = {kind: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for kind, path in paths.items()}
     counts = {kind: round(instructions(path), 1) for kind, path in paths.items()}

@@ -63,9 +63,9 @@ START = (
 )
 FLOW = (
     Column("traffic", "traffic"),
-    Column("flows held at most", "most_flows", whole),
-    Column("table MiB", "mib", places(1)),
-    Column("octets/flow", "octets_per_flow", whole),
+    Column("flows at a time", "most_flows", whole),
+    Column("octets/flow", "octets_per_flow", places(1)),
+    Column("with histograms and memory of copies", "octets_in_all", places(1)),
     Column("a flow alone", "flow_alone", whole),
     Column("the most one can take", "worst_flow", whole),
 )

@@ -1,5 +1,6 @@
 /* RTT samples: which segments give one, and how long it is. */
 
+#include "flow.h"
 #include "talk.h"
 
 /* Each direction's RTT is from the tap to that direction's receiver and back, several segments in flight at a time. */
@@ -56,6 +57,30 @@ static void rtt_of_a_long_flight(void)
     tap_close(&tap);
 }
 
+/* A flight takes the room of a long one only while it is long; on the way there and back no sample is lost. */
+static void a_flight_that_gets_short(void)
+{
+    struct tap tap = connected();
+    const struct vms_table *t = tap.table;
+    for (uint32_t turn = 0; turn < 3; turn++) {
+        uint32_t start = turn * 600;
+        int64_t ms = 20 + turn * 100;
+        for (uint32_t i = 0; i < 6; i++) {
+            data(&tap, ms + i, start + 100 * i);
+            CHECK_EQUAL(t->flights.in_use, i >= 2);
+        }
+        for (uint32_t i = 0; i < 6; i++) {
+            ack(&tap, ms + 10 + 2 * i, start + 100 * (i + 1));
+            CHECK_EQUAL(t->flights.in_use, i < 3);
+        }
+    }
+    CHECK_EQUAL(t->flights.made, 1);
+    vms_record_t r = tap_only(&tap);
+    CHECK_EQUAL(r.c2s.rtt_count, 3 * 6);
+    CHECK_EQUAL(r.c2s.rtt_sum_ns, 3 * (10 + 11 + 12 + 13 + 14 + 15) * MS);
+    tap_close(&tap);
+}
+
 /* Karn's rule: neither the resent segment nor those in flight behind it give a sample; those before it do. */
 static void karn(void)
 {
@@ -104,6 +129,7 @@ int main(void)
     rtt_of_both_directions();
     rtt_needs_an_exact_match();
     rtt_of_a_long_flight();
+    a_flight_that_gets_short();
     karn();
     sacked_bytes_give_no_sample();
     ack_before_its_data();

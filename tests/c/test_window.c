@@ -1,5 +1,11 @@
 /* Windows: where they begin, what a roll hands out and clears, histograms, memory figures. */
 
+#define _DEFAULT_SOURCE 1           /* mprotect */
+
+#include <sys/mman.h>
+
+#include "flow.h"
+#include "memory.h"
 #include "talk.h"
 
 static void check_window(const struct tap *tap, int64_t start_ns, int64_t end_ns)
@@ -84,6 +90,29 @@ static void roll_clears(void)
     CHECK_EQUAL(second.s2c.packets + second.response_count + second.c2s.rtt_count, 0);
     CHECK_EQUAL(second.c2s.retransmissions, 0);
     CHECK(second.flags & VMS_RECORD_SEEN_S2C);
+    tap_close(&tap);
+}
+
+/* A flow that was silent in the window costs the roll nothing: meanwhile, no such flow can be read or written. */
+static void silent_flows_cost_nothing(void)
+{
+    enum { FLOWS = 5000, ACTIVE = 10, LOCKED = 4900 };
+    vms_options_t options = tap_options();
+    options.max_flows = FLOWS;
+    options.keep_finished = 0;
+    struct tap tap = tap_with(options);
+    struct pool *flows = &tap.table->flows;
+    for (uint16_t i = 0; i < FLOWS; i++)
+        tap_udp(&tap, SECOND + i * MS, 1, 1000 + i, 2, 53);
+    tap_roll(&tap);
+    CHECK_EQUAL(tap.rolled_count, FLOWS);
+    for (uint16_t i = FLOWS - ACTIVE; i < FLOWS; i++)
+        tap_udp(&tap, 11 * SECOND, 1, 1000 + i, 2, 53);
+    size_t locked = LOCKED * sizeof(struct flow) / MEMORY_PAGE * MEMORY_PAGE;
+    CHECK_EQUAL(mprotect(flows->objects, locked, PROT_NONE), 0);
+    tap_roll(&tap);
+    CHECK_EQUAL(mprotect(flows->objects, locked, PROT_READ | PROT_WRITE), 0);
+    CHECK_EQUAL(tap.rolled_count, ACTIVE);
     tap_close(&tap);
 }
 
@@ -269,6 +298,7 @@ int main(void)
     ingest_stops_at_the_window();
     ticks();
     roll_clears();
+    silent_flows_cost_nothing();
     windows_add_up_to_the_life();
     time_steps_back();
     flows_of_the_future_end();
