@@ -30,7 +30,7 @@ enum copying { COPYING_UNKNOWN, COPYING_NEVER, COPYING };
 static enum copying copying_of(const struct vms_table *t, const struct flow *f, int segments_enough)
 {
     bool mirror_copies = t->certain_copies > t->counters.received / PACKETS_A_COPY;
-    bool enough = f->tcp[0].segments + f->tcp[1].segments >= segments_enough || t->counters.received >= PACKETS_ENOUGH;
+    bool enough = f->tcp[0].segments + f->tcp[1].segments >= segments_enough || t->share.passed >= PACKETS_ENOUGH;
     if (f->copied_most)
         return COPYING;
     return enough && !mirror_copies ? COPYING_NEVER : COPYING_UNKNOWN;

@@ -91,17 +91,19 @@ static void open_window(struct vms_table *t, int64_t ts_ns)
     int64_t length = t->options.window_ns;
     t->window_start_ns = ts_ns - ts_ns % length;
     t->window_end_ns = t->window_start_ns + length;
-    if (ts_ns < t->now_ns)
-        flow_clock_set(t);
+    bool is_set_back = ts_ns < t->now_ns;
     t->now_ns = ts_ns;
+    if (is_set_back)
+        flow_clock_set(t);
 }
 
-static void keep_time(struct vms_table *t, int64_t ts_ns)
+/* False for a packet that is older than one before it. */
+static bool keep_time(struct vms_table *t, int64_t ts_ns)
 {
-    if (ts_ns >= t->now_ns)
+    bool goes_on = ts_ns >= t->now_ns;
+    if (goes_on)
         t->now_ns = ts_ns;
-    else
-        t->counters.time_backwards++;
+    return goes_on;
 }
 
 void vms_tick(vms_table_t *t, int64_t now_ns)
@@ -110,8 +112,7 @@ void vms_tick(vms_table_t *t, int64_t now_ns)
         open_window(t, now_ns);
     else if (now_ns > t->now_ns)
         t->now_ns = now_ns;
-    uint32_t room = FINISHED_CAPACITY - t->finished_count;
-    flow_expire(t, room < EXPIRE_A_TICK ? room : EXPIRE_A_TICK);
+    flow_expire(t, EXPIRE_A_TICK);
 }
 
 void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
@@ -123,13 +124,16 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 /* ---- a batch ---- */
 
 #define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
+_Static_assert(GROUP * FINISHED_A_PACKET <= FINISHED_SURE, "room for all that a group ends");
+
 #define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {
     struct packet packet;
     struct place place;
     enum vms_fate fate;
-    uint64_t card;                  /* that sent it; 0 if that is not known */
+    bool is_ours;                   /* else only its time counts, and the card that sent it */
+    uint64_t card;                  /* that sent it; 0 if that is not known, or for another share to note */
 };
 
 struct batch {
@@ -152,12 +156,39 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
     return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
 }
 
+static void note_card(const struct vms_table *t, struct decoded *d, const uint8_t *mac)
+{
+    d->card = mac ? presence_card(&t->presence, mac) : 0;
+    presence_prefetch(&t->presence, d->card);
+}
+
+/* A packet that another share counts. */
+static void pass_over(const struct vms_table *t, struct decoded *d, int64_t ts_ns, const uint8_t *mac)
+{
+    d->packet.ts_ns = ts_ns;
+    d->fate = VMS_FATE_NOT_IP;
+    d->is_ours = false;
+    note_card(t, d, mac);
+}
+
 static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
 {
-    d->packet = (struct packet){.ts_ns = timestamp(batch, meta)};
-    d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
-    d->card = d->packet.src_mac ? presence_card(d->packet.src_mac) : 0;
-    presence_prefetch(&t->presence, d->card);
+    struct cursor frame = frame_of(batch, meta);
+    int64_t ts_ns = timestamp(batch, meta);
+    enum whose whose = share_of_frame(&t->share, t->decoder.link_type, frame);
+    if (whose == WHOSE_ANOTHERS) {
+        pass_over(t, d, ts_ns, frame.at + 6);
+        return;
+    }
+    t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
+    d->packet = (struct packet){.ts_ns = ts_ns};
+    d->fate = decode_frame(&t->decoder, frame, &d->packet);
+    if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
+        pass_over(t, d, ts_ns, d->packet.src_mac);
+        return;
+    }
+    d->is_ours = true;
+    note_card(t, d, d->packet.src_mac);
     if (d->fate != VMS_FATE_FLOW)
         return;
     flow_place(t, &d->packet, &d->place);
@@ -197,14 +228,17 @@ static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uin
 
 static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++, t->share.passed++) {
         struct decoded *d = &group[i];
-        keep_time(t, d->packet.ts_ns);
+        bool is_in_order = keep_time(t, d->packet.ts_ns);
         if (d->card)
             presence_note(&t->presence, d->card, d->packet.ts_ns);
-        flow_expire(t, EXPIRE_A_PACKET);
+        flow_expire(t, t->options.is_unhurried ? UINT32_MAX : EXPIRE_A_PACKET);
+        if (!d->is_ours)
+            continue;
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);
+        t->counters.time_backwards += !is_in_order;
         t->counters.received++;
         t->counters.fate[d->fate]++;
     }
@@ -218,7 +252,7 @@ uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vm
     uint32_t i = first, n;
     if (i < count && !t->window_end_ns)
         open_window(t, timestamp(&batch, &meta[i]));
-    while (i < count && flow_finished_room(t, GROUP * FINISHED_A_PACKET) &&
+    while (i < count && flow_finished_room(t, FINISHED_SURE) &&
            (n = decode_group(t, &batch, i, count, group))) {
         count_group(t, group, n);
         i += n;

@@ -58,7 +58,10 @@ vms_table_t *vms_open(const vms_options_t *options)
     t->options = *options;
     memcpy(&t->key, options->secret, sizeof t->key);
     memcpy(&t->presence.secret, options->secret, sizeof t->presence.secret);
-    t->decoder.counters = &t->counters;
+    t->finished_capacity = FINISHED_CAPACITY;
+    t->share.number = t->presence.share = options->share;
+    t->share.of = t->presence.shares = options->shares ? options->shares : 1;
+    t->decoder.notices.are_elsewhere = options->share > 0;
     t->decoder.link_type = options->link_type;
     if (open_memory(t)) {
         vms_close(t);
@@ -133,7 +136,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
                   buckets_size(t) +
-                  (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
+                  (t->finished ? t->finished_capacity * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
                   FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +
                   (t->presence.sets ? PRESENCE_SETS * sizeof *t->presence.sets : 0) +

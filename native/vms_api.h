@@ -225,7 +225,10 @@ typedef struct {
     uint32_t snaplen;               /* octets looked at of each packet; 0: all that were captured */
     uint8_t vlan_in_key;
     uint8_t keep_finished;          /* 1: finished flows are kept for vms_take_finished */
-    uint8_t padding[6];
+    uint8_t is_unhurried;           /* 1: a packet ends all flows that are idle by then, however long that takes */
+    uint8_t padding;
+    uint16_t share;                 /* which part of the packets is counted, from 0 on: see share.c */
+    uint16_t shares;                /* of how many; 0 or 1: all of them */
 } vms_options_t;
 
 /* One packet of a batch: what pcapy-ng's next_batch packs. */

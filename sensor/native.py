@@ -167,7 +167,7 @@ def _lend(memory: bytes | NumpyArray, ctype: str, lent: list[Any]) -> Any:
     return pointer
 
 
-_TAKE = 1024
+_MOST_FINISHED = 8192
 _MOST_NOTICES = 4096
 
 
@@ -177,7 +177,9 @@ class TableOptions:
 
     ``snaplen`` is how many octets of each packet are looked at, None for all.
     ``secret`` keys the flow hash: 16 bytes, random unless a test needs the same hash twice. ``keep_finished`` keeps
-    life-long records of finished flows for ``FlowTable.take_finished``.
+    life-long records of finished flows for ``FlowTable.take_finished``. ``is_unhurried`` ends all flows that are idle at
+    the packet that shows it, however many; else a few a packet, so that nothing pauses. Of ``shares`` tables that are
+    fed the same packets, with the same secret, each counts its own; ``share`` is its number, from 0 on.
     """
 
     window_ns: int
@@ -190,6 +192,9 @@ class TableOptions:
     vlan_in_key: bool = True
     keep_finished: bool = False
     secret: bytes | None = None
+    is_unhurried: bool = False
+    share: int = 0
+    shares: int = 1
 
 
 class FlowTable:
@@ -213,6 +218,9 @@ class FlowTable:
                         "snaplen": options.snaplen or 0,
                         "vlan_in_key": options.vlan_in_key,
                         "keep_finished": options.keep_finished,
+                        "is_unhurried": options.is_unhurried,
+                        "share": options.share,
+                        "shares": options.shares,
                     },
                 )
             ),
@@ -266,14 +274,13 @@ class FlowTable:
         return int(lib.vms_finish(self._table))
 
     def take_finished(self) -> NumpyArray:
-        """The flows that have finished since the last call, with life-long sums, in the order in which they ended."""
-        parts = []
-        while True:
-            records = np.empty(_TAKE, RECORD)
-            taken = lib.vms_take_finished(self._table, ffi.cast("vms_record_t *", records.ctypes.data), _TAKE)
-            parts.append(records[:taken])
-            if taken < _TAKE:
-                return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        """Flows that have finished, with life-long sums, in the order in which they ended.
+
+        At most 8192 a call; an unhurried table may have more.
+        """
+        records = np.empty(_MOST_FINISHED, RECORD)
+        taken = lib.vms_take_finished(self._table, ffi.cast("vms_record_t *", records.ctypes.data), len(records))
+        return records[:taken]
 
     def take_notices(self) -> NumpyArray:
         """The packets of the open window that name VMs and switches (dtype ``NOTICE``); take them before the roll."""

@@ -37,6 +37,7 @@ def table_options(settings: Settings, share: int = 1) -> TableOptions:
         duplicate_horizon_ns=settings.duplicate_horizon,
         vlan_in_key=settings.vlan_in_key,
         keep_finished=settings.flows is not None,
+        is_unhurried=not settings.live,
     )
 
 
