@@ -250,6 +250,9 @@ uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vm
     const struct batch batch = {data, size, meta, tick_ns, t->options.snaplen ? t->options.snaplen : UINT32_MAX};
     struct decoded group[GROUP];
     uint32_t i = first, n;
+    uint64_t room = t->share.end > t->share.passed ? t->share.end - t->share.passed : 0;
+    if (count - first > room)
+        count = first + (uint32_t)room;
     if (i < count && !t->window_end_ns)
         open_window(t, timestamp(&batch, &meta[i]));
     while (i < count && flow_finished_room(t, FINISHED_SURE) &&

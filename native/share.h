@@ -16,6 +16,7 @@ struct share {
     uint32_t number;
     uint32_t of;
     uint64_t passed;                /* packets so far, whosever they are */
+    uint64_t end;                   /* none from this one on is counted */
     vms_counters_t elsewhere;       /* what the first share counts */
 };
 

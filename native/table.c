@@ -59,6 +59,7 @@ vms_table_t *vms_open(const vms_options_t *options)
     memcpy(&t->key, options->secret, sizeof t->key);
     memcpy(&t->presence.secret, options->secret, sizeof t->presence.secret);
     t->finished_capacity = FINISHED_CAPACITY;
+    t->share.end = UINT64_MAX;
     t->share.number = t->presence.share = options->share;
     t->share.of = t->presence.shares = options->shares ? options->shares : 1;
     t->decoder.notices.are_elsewhere = options->share > 0;
@@ -98,6 +99,16 @@ void vms_close(vms_table_t *t)
 void vms_set_link_type(vms_table_t *t, uint32_t link_type)
 {
     t->decoder.link_type = link_type;
+}
+
+uint64_t vms_passed(const vms_table_t *t)
+{
+    return t->share.passed;
+}
+
+void vms_end_at(vms_table_t *t, uint64_t end)
+{
+    t->share.end = end;
 }
 
 uint64_t vms_finish(vms_table_t *t)

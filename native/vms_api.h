@@ -301,6 +301,10 @@ void vms_set_link_type(vms_table_t *table, uint32_t link_type);
 uint32_t vms_ingest(vms_table_t *table, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns);
 
+/* Packets so far, those of other shares too; and none from packet number `end` on will be counted. */
+uint64_t vms_passed(const vms_table_t *table);
+void vms_end_at(vms_table_t *table, uint64_t end);
+
 /* A classic pcap file, mapped into memory; see pcapfile.c. */
 typedef struct vms_file vms_file_t;
 

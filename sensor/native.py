@@ -243,6 +243,15 @@ class FlowTable:
         count = len(meta) // META.itemsize
         return int(lib.vms_ingest(self._table, ffi.from_buffer(data), len(data), packets, first, count, tick_ns))
 
+    @property
+    def passed(self) -> int:
+        """Packets that the table was fed, whosever they are; see ``TableOptions.share``."""
+        return int(lib.vms_passed(self._table))
+
+    def end_at(self, packets: int) -> None:
+        """Count none beyond so many, but hold it back."""
+        lib.vms_end_at(self._table, packets)
+
     def tick(self, now_ns: int) -> None:
         """Open the window that holds ``now_ns`` if none is open, and end flows that are idle by then."""
         lib.vms_tick(self._table, now_ns)
