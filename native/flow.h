@@ -230,7 +230,6 @@ struct vms_table {
     struct duplicates duplicates;
     struct presence presence;
     struct share share;
-    uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
 
     uint32_t *buckets;
     uint32_t bucket_mask;
@@ -264,7 +263,7 @@ struct vms_table {
 };
 
 #define FINISHED_CAPACITY 8192u     /* for so many finished flows; more only where nobody waits */
-#define FINISHED_SURE 256u          /* of these for what packets end that are decoded already */
+#define FINISHED_SURE 512u          /* of these for what packets end that are decoded already */
 #define EXPIRE_A_PACKET 2u          /* by packet, not by batch, so that the result does not depend on how packets arrive;
                                        more only where nobody waits: then it does not depend on other flows either */
 #define FINISHED_A_PACKET (EXPIRE_A_PACKET + 2u)    /* what one packet can end: also its own five-tuple's, one evicted */

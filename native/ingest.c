@@ -124,17 +124,30 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 /* ---- a batch ---- */
 
 #define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
-_Static_assert(GROUP * FINISHED_A_PACKET <= FINISHED_SURE, "room for all that a group ends");
-
+#define OTHERS 128                  /* packets between them that another share counts */
 #define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {
     struct packet packet;
     struct place place;
     enum vms_fate fate;
-    bool is_ours;                   /* else only its time counts, and the card that sent it */
+    uint32_t others;                /* of the group, that came before it */
     uint64_t card;                  /* that sent it; 0 if that is not known, or for another share to note */
 };
+
+/* A packet that another share counts: only its time is of interest, and the card that sent it. */
+struct other {
+    int64_t ts_ns;
+    uint64_t card;
+};
+
+struct group {
+    struct decoded decoded[GROUP];
+    struct other others[OTHERS];
+    uint32_t count;
+    uint32_t other_count;
+};
+_Static_assert(GROUP * FINISHED_A_PACKET + OTHERS * EXPIRE_A_PACKET <= FINISHED_SURE, "room for all that a group ends");
 
 struct batch {
     const uint8_t *data;
@@ -156,47 +169,50 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
     return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
 }
 
-static void note_card(const struct vms_table *t, struct decoded *d, const uint8_t *mac)
+static uint64_t card_of(const struct vms_table *t, const uint8_t *mac)
 {
-    d->card = mac ? presence_card(&t->presence, mac) : 0;
-    presence_prefetch(&t->presence, d->card);
+    uint64_t card = mac ? presence_card(&t->presence, mac) : 0;
+    presence_prefetch(&t->presence, card);
+    return card;
 }
 
-/* A packet that another share counts. */
-static void pass_over(const struct vms_table *t, struct decoded *d, int64_t ts_ns, const uint8_t *mac)
+static void pass_over(const struct vms_table *t, struct group *group, int64_t ts_ns, const uint8_t *mac)
 {
-    d->packet.ts_ns = ts_ns;
-    d->fate = VMS_FATE_NOT_IP;
-    d->is_ours = false;
-    note_card(t, d, mac);
+    group->others[group->other_count++] = (struct other){ts_ns, card_of(t, mac)};
 }
 
-static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
+/* Fetches ahead what counting it will touch. */
+static void find_place(const struct vms_table *t, struct decoded *d)
 {
-    struct cursor frame = frame_of(batch, meta);
-    int64_t ts_ns = timestamp(batch, meta);
-    enum whose whose = share_of_frame(&t->share, t->decoder.link_type, frame);
-    if (whose == WHOSE_ANOTHERS) {
-        pass_over(t, d, ts_ns, frame.at + 6);
-        return;
-    }
-    t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
-    d->packet = (struct packet){.ts_ns = ts_ns};
-    d->fate = decode_frame(&t->decoder, frame, &d->packet);
-    if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
-        pass_over(t, d, ts_ns, d->packet.src_mac);
-        return;
-    }
-    d->is_ours = true;
-    note_card(t, d, d->packet.src_mac);
-    if (d->fate != VMS_FATE_FLOW)
-        return;
     flow_place(t, &d->packet, &d->place);
     index_prefetch(t, d->place.hash);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
     duplicate_prefetch(&t->duplicates, d->place.print);
+}
+
+/* Decodes a packet into the group. */
+static void decode_one(struct vms_table *t, struct cursor frame, int64_t ts_ns, struct group *group)
+{
+    enum whose whose = share_of_frame(&t->share, t->decoder.link_type, frame);
+    if (whose == WHOSE_ANOTHERS) {
+        pass_over(t, group, ts_ns, frame.at + 6);
+        return;
+    }
+    struct decoded *d = &group->decoded[group->count];
+    t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
+    d->packet = (struct packet){.ts_ns = ts_ns};
+    d->fate = decode_frame(&t->decoder, frame, &d->packet);
+    if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
+        pass_over(t, group, ts_ns, d->packet.src_mac);
+        return;
+    }
+    group->count++;
+    d->others = group->other_count;
+    d->card = card_of(t, d->packet.src_mac);
+    if (d->fate == VMS_FATE_FLOW)
+        find_place(t, d);
 }
 
 /* Beside the decoding of packet i: asks for flows whose bucket has come, and for the parts of flows that have come. */
@@ -209,55 +225,75 @@ static void fetch_beside(const struct vms_table *t, const struct decoded *group,
         flow_prefetch_parts(t, &group[far].packet, &group[far].place);
 }
 
-/* Decodes what belongs to the open window, at most a group; returns how many. */
+/* Decodes what belongs to the open window, as far as the group has room; returns how many packets. */
 static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
-                             struct decoded *group)
+                             struct group *group)
 {
-    uint32_t n = 0;
-    for (; n < GROUP && first + n < count; n++) {
-        const vms_meta_t *meta = &batch->meta[first + n];
-        if (!belongs_to_window(t, timestamp(batch, meta)))
+    uint32_t i = first;
+    group->count = group->other_count = 0;
+    for (; i < count && group->count < GROUP && group->other_count < OTHERS; i++) {
+        const vms_meta_t *meta = &batch->meta[i];
+        int64_t ts_ns = timestamp(batch, meta);
+        uint32_t before = group->count;
+        if (!belongs_to_window(t, ts_ns))
             break;
-        decode_one(t, batch, meta, &group[n]);
-        fetch_beside(t, group, GROUP, n);
+        decode_one(t, frame_of(batch, meta), ts_ns, group);
+        if (group->count > before)
+            fetch_beside(t, group->decoded, GROUP, before);
     }
-    for (uint32_t i = n; i < n + 2 * FETCH_TIME; i++)
-        fetch_beside(t, group, n, i);
-    return n;
+    for (uint32_t n = group->count; n < group->count + 2 * FETCH_TIME; n++)
+        fetch_beside(t, group->decoded, group->count, n);
+    return i - first;
 }
 
-static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
+/* The time of a packet, whosever it is; false when it is older than one before it. */
+static bool pass_time(struct vms_table *t, int64_t ts_ns, uint64_t card)
 {
-    for (uint32_t i = 0; i < n; i++, t->share.passed++) {
-        struct decoded *d = &group[i];
-        bool is_in_order = keep_time(t, d->packet.ts_ns);
-        if (d->card)
-            presence_note(&t->presence, d->card, d->packet.ts_ns);
-        flow_expire(t, t->options.is_unhurried ? UINT32_MAX : EXPIRE_A_PACKET);
-        if (!d->is_ours)
-            continue;
+    bool is_in_order = keep_time(t, ts_ns);
+    if (card)
+        presence_note(&t->presence, card, ts_ns);
+    flow_expire(t, t->options.is_unhurried ? UINT32_MAX : EXPIRE_A_PACKET);
+    return is_in_order;
+}
+
+static void pass_others(struct vms_table *t, const struct group *group, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++, t->share.passed++)
+        pass_time(t, group->others[i].ts_ns, group->others[i].card);
+}
+
+static void count_group(struct vms_table *t, struct group *group)
+{
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < group->count; i++, t->share.passed++) {
+        struct decoded *d = &group->decoded[i];
+        pass_others(t, group, others, d->others);
+        others = d->others;
+        t->counters.time_backwards += !pass_time(t, d->packet.ts_ns, d->card);
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);
-        t->counters.time_backwards += !is_in_order;
         t->counters.received++;
         t->counters.fate[d->fate]++;
     }
+    pass_others(t, group, others, group->other_count);
 }
 
 uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns)
 {
     const struct batch batch = {data, size, meta, tick_ns, t->options.snaplen ? t->options.snaplen : UINT32_MAX};
-    struct decoded group[GROUP];
+    struct group group;
     uint32_t i = first, n;
+    share_keep_together(&t->share);
     uint64_t room = t->share.end > t->share.passed ? t->share.end - t->share.passed : 0;
     if (count - first > room)
         count = first + (uint32_t)room;
     if (i < count && !t->window_end_ns)
         open_window(t, timestamp(&batch, &meta[i]));
     while (i < count && flow_finished_room(t, FINISHED_SURE) &&
-           (n = decode_group(t, &batch, i, count, group))) {
-        count_group(t, group, n);
+           (n = decode_group(t, &batch, i, count, &group))) {
+        count_group(t, &group);
+        share_tell(&t->share);
         i += n;
     }
     return i;

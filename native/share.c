@@ -1,4 +1,15 @@
-#include "share.h"
+#define _DEFAULT_SOURCE 1           /* usleep */
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "flow.h"
+
+#define LEAD 262144u                /* packets that one may be ahead of another, but for a batch */
+#define COPIES_KEPT (4 * LEAD)      /* those that anybody behind can still ask for, and more */
+#define PATIENCE 64                 /* turns before sleeping */
+#define SLEEP_US 50
 
 enum {
     PLAIN_ETHERNET = 1,             /* the link type */
@@ -82,4 +93,107 @@ bool share_has(const struct share *share, const struct packet *p, enum vms_fate 
     if (fate != VMS_FATE_FLOW)
         return share->number == 0;
     return whose_pair(share, p->src, p->dst, p->ip_version == 4 ? 4 : 16) == WHOSE_OURS;
+}
+
+/* ---- what all see */
+
+struct seat {
+    _Alignas(64) _Atomic uint64_t passed;       /* all packets before this one are counted */
+    _Atomic uint64_t copies;
+    uint64_t at[COPIES_KEPT];                   /* the packets' numbers, a ring */
+};
+
+struct common {
+    struct seat seats[1];                       /* as many as there are shares */
+};
+
+uint64_t vms_common_size(uint32_t shares)
+{
+    return shares * sizeof(struct seat);
+}
+
+void vms_share_with(vms_table_t *t, void *common)
+{
+    t->share.common = common;
+}
+
+void vms_leave(vms_table_t *t)
+{
+    if (t->share.common)
+        atomic_store_explicit(&t->share.common->seats[t->share.number].passed, UINT64_MAX, memory_order_release);
+}
+
+void share_tell(const struct share *share)
+{
+    if (share->common)
+        atomic_store_explicit(&share->common->seats[share->number].passed, share->passed, memory_order_release);
+}
+
+void share_note_copy(struct share *share)
+{
+    share->copies++;
+    if (!share->common)
+        return;
+    struct seat *seat = &share->common->seats[share->number];
+    seat->at[(share->copies - 1) % COPIES_KEPT] = share->passed;
+    atomic_store_explicit(&seat->copies, share->copies, memory_order_release);
+}
+
+static void let_others_run(uint32_t turns)
+{
+    if (turns < PATIENCE)
+        sched_yield();
+    else
+        usleep(SLEEP_US);
+}
+
+void share_keep_together(const struct share *share)
+{
+    if (!share->common)
+        return;
+    share_tell(share);
+    for (uint32_t other = 0; other < share->of; other++)
+        for (uint32_t turns = 0; share->passed > LEAD; turns++) {
+            uint64_t passed = atomic_load_explicit(&share->common->seats[other].passed, memory_order_acquire);
+            if (passed >= share->passed - LEAD)
+                break;
+            let_others_run(turns);
+        }
+}
+
+/* How many copies somebody has written down of packets before number `end`: those after it are among the last ones. */
+static uint64_t copies_before(const struct seat *seat, uint64_t end)
+{
+    uint64_t high = atomic_load_explicit(&seat->copies, memory_order_acquire);
+    uint64_t low = high > COPIES_KEPT / 2 ? high - COPIES_KEPT / 2 : 0;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (seat->at[middle % COPIES_KEPT] < end)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool share_has_copies(const struct share *share, uint64_t one_of)
+{
+    uint64_t enough = share->passed / one_of;
+    if (!share->common)
+        return share->copies > enough;
+    share_tell(share);
+    for (uint32_t turns = 0;; turns++) {
+        uint64_t known = share->copies, unknown = 0;
+        for (uint32_t other = 0; other < share->of; other++) {
+            const struct seat *seat = &share->common->seats[other];
+            uint64_t passed = atomic_load_explicit(&seat->passed, memory_order_acquire);
+            if (other == share->number)
+                continue;
+            known += copies_before(seat, share->passed);
+            unknown += passed < share->passed ? share->passed - passed : 0;
+        }
+        if (known > enough || known + unknown <= enough)
+            return known > enough;
+        let_others_run(turns);
+    }
 }

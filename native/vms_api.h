@@ -301,6 +301,12 @@ void vms_set_link_type(vms_table_t *table, uint32_t link_type);
 uint32_t vms_ingest(vms_table_t *table, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns);
 
+/* Memory, all zero, that the tables of several processes have in common: how much, and a table that uses it, from its
+   first packet on until it leaves. Each waits for those that are far behind: all have to be fed the same packets. */
+uint64_t vms_common_size(uint32_t shares);
+void vms_share_with(vms_table_t *table, void *common);
+void vms_leave(vms_table_t *table);
+
 /* Packets so far, those of other shares too; and none from packet number `end` on will be counted. */
 uint64_t vms_passed(const vms_table_t *table);
 void vms_end_at(vms_table_t *table, uint64_t end);

@@ -177,9 +177,9 @@ class TableOptions:
 
     ``snaplen`` is how many octets of each packet are looked at, None for all.
     ``secret`` keys the flow hash: 16 bytes, random unless a test needs the same hash twice. ``keep_finished`` keeps
-    life-long records of finished flows for ``FlowTable.take_finished``. ``is_unhurried`` ends all flows that are idle at
-    the packet that shows it, however many; else a few a packet, so that nothing pauses. Of ``shares`` tables that are
-    fed the same packets, with the same secret, each counts its own; ``share`` is its number, from 0 on.
+    life-long records of finished flows for ``FlowTable.take_finished``. ``is_unhurried`` ends all flows that are idle
+    at the packet that shows it, however many; else a few a packet, so that nothing pauses. Of ``shares`` tables that
+    are fed the same packets, with the same secret, each counts its own; ``share`` is its number, from 0 on.
     """
 
     window_ns: int
@@ -195,6 +195,11 @@ class TableOptions:
     is_unhurried: bool = False
     share: int = 0
     shares: int = 1
+
+
+def common_size(shares: int) -> int:
+    """Octets of memory for ``FlowTable.share_with``."""
+    return int(lib.vms_common_size(shares))
 
 
 class FlowTable:
@@ -242,6 +247,15 @@ class FlowTable:
         packets = ffi.from_buffer("vms_meta_t[]", meta)
         count = len(meta) // META.itemsize
         return int(lib.vms_ingest(self._table, ffi.from_buffer(data), len(data), packets, first, count, tick_ns))
+
+    def share_with(self, common: mmap) -> None:
+        """Look at what the tables of other processes have to say; from before the first packet until ``leave``."""
+        self._common = ffi.from_buffer("uint8_t[]", common, require_writable=True)
+        lib.vms_share_with(self._table, self._common)
+
+    def leave(self) -> None:
+        """Nobody waits for this table any more."""
+        lib.vms_leave(self._table)
 
     @property
     def passed(self) -> int:

@@ -265,7 +265,9 @@ def _reading(
 class Alone:
     """The files, read in this process."""
 
-    def __init__(self, settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop) -> None:
+    def __init__(
+        self, settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop
+    ) -> None:
         from sensor.captures import FileSource
 
         self._stop = stop

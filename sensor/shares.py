@@ -1,8 +1,8 @@
 """Several processes read the same capture files, each its share of the flows; what they tell is put together.
 
-Each reads all files, one after the other, and counts the packets between its pairs of addresses (``native/share.c``). As
-each sees the time of every packet, all have the same windows in the same order: of each, the parts of all workers make
-the window that one would have told.
+Each reads all files, one after the other, and counts the packets between its pairs of addresses (``native/share.c``).
+As each sees the time of every packet, all have the same windows in the same order: of each, the parts of all workers
+make the window that one would have told.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import queue
 import secrets
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -30,14 +31,14 @@ from sensor.config import Settings
 from sensor.errors import DamagedInputError, InputError, SensorError, UsageError, WorkerError
 from sensor.merge import added, merged, numbered, numbered_records
 from sensor.messages import Failed, Garbled, Told
-from sensor.native import FlowTable
+from sensor.native import FlowTable, common_size
 from sensor.runner import make_table
 from sensor.stopping import NUMBERS, Stop
 from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, Worker
 
 WAITING_MESSAGES = 4
-"""Windows and batches of flow records that a worker may be ahead of who reads them."""
+"""Windows and batches of flow records that wait in a worker for the parent to read them."""
 
 LOOK_SECONDS = 0.1
 """So often the progress is looked at while nothing is told."""
@@ -65,7 +66,7 @@ class Shares:
         self, settings: Settings, paths: Sequence[str], progress: Callable[[int], None] | None, stop: Stop
     ) -> None:
         for path in filter(is_stream, paths):
-            raise UsageError(f"{path}: a stream can be read by one process only; leave --workers out, or save it first")
+            raise UsageError(f"{path}: a stream can be read by one process only; choose --workers 1, or save it first")
         FileSource(list(paths), settings.filter).check()
         self.damage: SensorError | None = None
         self._name = paths[0] if len(paths) == 1 else f"{len(paths)} files"
@@ -122,16 +123,24 @@ class Shares:
             yield message
 
     def _receive(self, worker: _Running) -> Told:
-        try:
-            while not worker.messages.poll(LOOK_SECONDS):
-                self._advance()
+        """Its next message. All are listened to meanwhile, because workers wait for each other."""
+        while not worker.told:
             self._advance()
-            return messages.receive(worker.messages)
+            running = {one.messages: one for one in self._workers if not one.is_told}
+            for ready in wait(list(running), LOOK_SECONDS):
+                self._listen(next(one for one in running.values() if one.messages is ready))
+        return worker.told.popleft()
+
+    def _listen(self, worker: _Running) -> None:
+        try:
+            worker.hear(messages.receive(worker.messages))
         except (EOFError, OSError, Garbled):
             how = worker.death()
+        else:
+            return
         raise WorkerError(
-            f"{self._name}: worker {worker.number + 1} of {len(self._workers)} died {how}; windows that were told before "
-            "are whole, all others are missing: read it again, with fewer --workers if memory is short"
+            f"{self._name}: worker {worker.number + 1} of {len(self._workers)} died {how}; windows that were told "
+            "before are whole, all others are missing: read it again, with fewer --workers if memory is short"
         )
 
     def _advance(self) -> None:
@@ -141,12 +150,13 @@ class Shares:
 
 
 class Common:
-    """What the processes have in common: how far they are, and the packet at which all stop when they are asked to.
+    """What the processes have in common: what share.c writes, and the packet at which all stop when they are asked to.
 
     A worker says how far its next step may come, and is told where to end, in one: so none is beyond the end.
     """
 
     def __init__(self, workers: int) -> None:
+        self.memory = mmap.mmap(-1, common_size(workers))
         self._lock = multiprocessing.get_context("fork").Lock()
         self._memory: Any = np.frombuffer(mmap.mmap(-1, 8 * (workers + 2)), np.uint64)
         self._reach, self._rest = self._memory[:workers], self._memory[workers:]
@@ -180,13 +190,23 @@ class _Running:
 
     def __init__(self, settings: Settings, paths: list[str], share: Share, common: Common) -> None:
         self.number = share.number
+        self.told: deque[Told] = deque()
+        """What waits for its turn: of no more packets than a worker may be ahead of another (share.c)."""
+        self.is_told = False
+        """Its last word has been heard,"""
         self.has_ended = False
+        """and handed on."""
         self.messages, theirs = multiprocessing.Pipe(duplex=False)
         with theirs:
             self._process: BaseProcess = multiprocessing.get_context("fork").Process(
                 target=worker_main, args=(settings, paths, share, theirs, common, os.getpid()), daemon=True
             )
             self._process.start()
+
+    def hear(self, message: Told) -> None:
+        """Keep it until it is its turn."""
+        self.told.append(message)
+        self.is_told = message is None or isinstance(message, Failed)
 
     def death(self) -> str:
         """How it ended, which it has, or is made to."""
@@ -197,7 +217,7 @@ class _Running:
 
     def close(self) -> None:
         """End it, wherever it is."""
-        if not self.has_ended:
+        if not self.is_told:
             self._process.kill()
         self._process.join()
         self.messages.close()
@@ -218,7 +238,8 @@ def worker_main(
         try:
             table = make_table(settings, share)
             source.open(table)
-            Worker(source, table, sender.put, lambda: common.has_ended(share.number, table)).run()
+            table.share_with(common.memory)
+            Worker(source, table, sender.put, lambda: common.has_ended(share.number, table), over=table.leave).run()
             sender.finish(Failed(source.damage) if source.damage else None)
         except SensorError as error:
             sender.finish(Failed(error))
