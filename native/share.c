@@ -6,10 +6,10 @@
 
 #include "flow.h"
 
-#define LEAD 65536u                 /* packets that one may be ahead of another, but for a batch */
+#define LEAD 262144u                /* packets that one may be ahead of another, but for a batch */
 #define COPIES_KEPT (4 * LEAD)      /* those that anybody behind can still ask for, and more */
 #define PATIENCE 64                 /* turns before sleeping */
-#define SLEEP_US 50
+#define SLEEP_US 200
 
 enum {
     PLAIN_ETHERNET = 1,             /* the link type */

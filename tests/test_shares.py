@@ -107,7 +107,7 @@ def test_several_say_what_one_says_of_captures_of_others(workers: int) -> None:
 
 @pytest.mark.parametrize("name", ["demo", "cause-mirror-duplicate", "fragments-ipv4", "vxlan"])
 def test_several_files_are_one_stream(name: str, tmp_path: Path) -> None:
-    """What goes on in the next file, flows, copies, fragments, windows, is one: as of the file that they are pieces of."""
+    """What goes on in the next file, flows, copies, fragments, windows, is one, as in the whole file."""
     whole = PCAPS / f"{name}.pcap"
     octets = whole.read_bytes()
     with whole.open("rb") as file:
@@ -122,7 +122,7 @@ def test_several_files_are_one_stream(name: str, tmp_path: Path) -> None:
 
 
 def seldom_copied() -> list[Frame]:
-    """A mirror that copies about one of 256 packets: some surely; others are segments that look like the one before them.
+    """A mirror that copies about one of 256 packets: some surely; others are segments that look like one before.
 
     Whether these are copies depends on how many certain ones there have been so far, among all packets.
     """
