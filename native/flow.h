@@ -248,6 +248,7 @@ struct vms_table {
 
     int64_t now_ns;                 /* the newest timestamp */
     int64_t due_ns;                 /* no flow can be idle too long before this */
+    uint32_t expire_a_packet;       /* EXPIRE_A_PACKET, or all that are due */
     int64_t window_start_ns;
     int64_t window_end_ns;
     uint32_t *listed;               /* slots with something to report in this window */

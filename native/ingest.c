@@ -169,14 +169,15 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
     return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
 }
 
-static uint64_t card_of(const struct vms_table *t, const uint8_t *mac)
+static inline __attribute__((always_inline)) uint64_t card_of(const struct vms_table *t, const uint8_t *mac)
 {
     uint64_t card = mac ? presence_card(&t->presence, mac) : 0;
     presence_prefetch(&t->presence, card);
     return card;
 }
 
-static void pass_over(const struct vms_table *t, struct group *group, int64_t ts_ns, const uint8_t *mac)
+static __attribute__((noinline)) void pass_over(const struct vms_table *t, struct group *group, int64_t ts_ns,
+                                                const uint8_t *mac)
 {
     group->others[group->other_count++] = (struct other){ts_ns, card_of(t, mac)};
 }
@@ -192,27 +193,30 @@ static void find_place(const struct vms_table *t, struct decoded *d)
     duplicate_prefetch(&t->duplicates, d->place.print);
 }
 
-/* Decodes a packet into the group. */
-static void decode_one(struct vms_table *t, struct cursor frame, int64_t ts_ns, struct group *group)
+/* Decodes a packet to this place in the group; false when it is another share's. */
+static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t, struct cursor frame, int64_t ts_ns,
+                                                             struct group *group, struct decoded *d)
 {
-    enum whose whose = share_of_frame(&t->share, t->decoder.link_type, frame);
-    if (whose == WHOSE_ANOTHERS) {
-        pass_over(t, group, ts_ns, frame.at + 6);
-        return;
+    enum whose whose = WHOSE_OURS;
+    if (t->share.of > 1) {
+        whose = share_of_frame(&t->share, t->decoder.link_type, frame);
+        if (whose == WHOSE_ANOTHERS) {
+            pass_over(t, group, ts_ns, frame.at + 6);
+            return false;
+        }
+        t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
     }
-    struct decoded *d = &group->decoded[group->count];
-    t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
     d->packet = (struct packet){.ts_ns = ts_ns};
     d->fate = decode_frame(&t->decoder, frame, &d->packet);
     if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
         pass_over(t, group, ts_ns, d->packet.src_mac);
-        return;
+        return false;
     }
-    group->count++;
     d->others = group->other_count;
     d->card = card_of(t, d->packet.src_mac);
     if (d->fate == VMS_FATE_FLOW)
         find_place(t, d);
+    return true;
 }
 
 /* Beside the decoding of packet i: asks for flows whose bucket has come, and for the parts of flows that have come. */
@@ -229,34 +233,33 @@ static void fetch_beside(const struct vms_table *t, const struct decoded *group,
 static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
                              struct group *group)
 {
-    uint32_t i = first;
-    group->count = group->other_count = 0;
-    for (; i < count && group->count < GROUP && group->other_count < OTHERS; i++) {
+    uint32_t i = first, n = 0;
+    group->other_count = 0;
+    for (; i < count && n < GROUP && group->other_count < OTHERS; i++) {
         const vms_meta_t *meta = &batch->meta[i];
         int64_t ts_ns = timestamp(batch, meta);
-        uint32_t before = group->count;
         if (!belongs_to_window(t, ts_ns))
             break;
-        decode_one(t, frame_of(batch, meta), ts_ns, group);
-        if (group->count > before)
-            fetch_beside(t, group->decoded, GROUP, before);
+        if (decode_one(t, frame_of(batch, meta), ts_ns, group, &group->decoded[n]))
+            fetch_beside(t, group->decoded, GROUP, n++);
     }
-    for (uint32_t n = group->count; n < group->count + 2 * FETCH_TIME; n++)
-        fetch_beside(t, group->decoded, group->count, n);
+    group->count = n;
+    for (uint32_t beyond = n; beyond < n + 2 * FETCH_TIME; beyond++)
+        fetch_beside(t, group->decoded, n, beyond);
     return i - first;
 }
 
 /* The time of a packet, whosever it is; false when it is older than one before it. */
-static bool pass_time(struct vms_table *t, int64_t ts_ns, uint64_t card)
+static inline __attribute__((always_inline)) bool pass_time(struct vms_table *t, int64_t ts_ns, uint64_t card)
 {
     bool is_in_order = keep_time(t, ts_ns);
     if (card)
         presence_note(&t->presence, card, ts_ns);
-    flow_expire(t, t->options.is_unhurried ? UINT32_MAX : EXPIRE_A_PACKET);
+    flow_expire(t, t->expire_a_packet);
     return is_in_order;
 }
 
-static void pass_others(struct vms_table *t, const struct group *group, uint32_t first, uint32_t end)
+static __attribute__((noinline)) void pass_others(struct vms_table *t, const struct group *group, uint32_t first, uint32_t end)
 {
     for (uint32_t i = first; i < end; i++, t->share.passed++)
         pass_time(t, group->others[i].ts_ns, group->others[i].card);
@@ -267,7 +270,8 @@ static void count_group(struct vms_table *t, struct group *group)
     uint32_t others = 0;
     for (uint32_t i = 0; i < group->count; i++, t->share.passed++) {
         struct decoded *d = &group->decoded[i];
-        pass_others(t, group, others, d->others);
+        if (others < d->others)
+            pass_others(t, group, others, d->others);
         others = d->others;
         t->counters.time_backwards += !pass_time(t, d->packet.ts_ns, d->card);
         if (d->fate == VMS_FATE_FLOW)

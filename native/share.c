@@ -69,8 +69,6 @@ static enum whose whose_ipv6(const struct share *share, struct cursor c)
 
 enum whose share_of_frame(const struct share *share, uint32_t link_type, struct cursor c)
 {
-    if (share->of <= 1)
-        return WHOSE_OURS;
     const uint8_t *header = cursor_take(&c, 14);
     if (link_type != PLAIN_ETHERNET || !header)
         return WHOSE_UNKNOWN;

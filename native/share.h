@@ -30,7 +30,7 @@ struct share {
 
 enum whose { WHOSE_OURS, WHOSE_ANOTHERS, WHOSE_UNKNOWN };
 
-/* Whose a frame is, as far as that can be told before it is decoded. Ours without shares. */
+/* Whose a frame is, as far as that can be told before it is decoded; only of several shares. */
 enum whose share_of_frame(const struct share *share, uint32_t link_type, struct cursor frame);
 
 /* And after. */

@@ -58,6 +58,8 @@ vms_table_t *vms_open(const vms_options_t *options)
     t->options = *options;
     memcpy(&t->key, options->secret, sizeof t->key);
     memcpy(&t->presence.secret, options->secret, sizeof t->presence.secret);
+    t->decoder.counters = &t->counters;
+    t->expire_a_packet = options->is_unhurried ? UINT32_MAX : EXPIRE_A_PACKET;
     t->finished_capacity = FINISHED_CAPACITY;
     t->share.end = UINT64_MAX;
     t->share.number = t->presence.share = options->share;

@@ -1,5 +1,7 @@
 /* The roll: copies a window's active flows out as records and clears what they counted. */
 
+#include <stdlib.h>
+
 #include "flow.h"
 
 void half_add(vms_half_t *sum, const vms_half_t *part)
