@@ -141,19 +141,23 @@ def numbered_records(records: NumpyArray, worker: int) -> NumpyArray:
 
 def merged(parts: list[Snapshot], revision: int, presence: NumpyArray | None = None) -> Snapshot:
     """One snapshot of several of the same window."""
-    is_overflow = [part.records["flags"] & OVERFLOW > 0 for part in parts]
-    flows = [part.records[~rows] for part, rows in zip(parts, is_overflow, strict=True)]
-    overflow = np.concatenate([part.records[rows] for part, rows in zip(parts, is_overflow, strict=True)])
-    offsets = np.cumsum([0, *map(len, flows[:-1])])  # bins are of flows, which stand first
-    bins = [part.bins.copy() for part in parts]
-    for part, offset in zip(bins, offsets.tolist(), strict=True):
-        part["record"] += offset
+    counts = [len(part.records) - _has_overflow(part.records) for part in parts]
+    flows = [part.records[:count] for part, count in zip(parts, counts, strict=True)]
+    overflow = np.concatenate([part.records[count:] for part, count in zip(parts, counts, strict=True)])
+    bins = np.concatenate([part.bins for part in parts])
+    offsets = np.cumsum([0, *counts[:-1]])  # bins are of flows, which stand first
+    bins["record"] += np.repeat(offsets, [len(part.bins) for part in parts]).astype(bins["record"].dtype)
     notices = [part.notices for part in parts if part.notices is not None]
     return Snapshot(
-        parts[0].start_ns, parts[0].end_ns, np.concatenate([*flows, _one_overflow(overflow)]), np.concatenate(bins),
+        parts[0].start_ns, parts[0].end_ns, np.concatenate([*flows, _one_overflow(overflow)]), bins,
         added([part.counters for part in parts]), revision, any(part.partial for part in parts),
         np.concatenate(notices) if notices else None, presence,
     )  # fmt: skip
+
+
+def _has_overflow(records: NumpyArray) -> bool:
+    """A table puts it last."""
+    return len(records) > 0 and bool(records["flags"][-1] & OVERFLOW)
 
 
 def _one_overflow(rows: NumpyArray) -> NumpyArray:

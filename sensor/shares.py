@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import multiprocessing
 import os
@@ -43,7 +44,11 @@ WAITING_MESSAGES = 4
 LOOK_SECONDS = 0.1
 """So often the progress is looked at while nothing is told."""
 
+PIPE_OCTETS = 2**20
+"""A window of many flows has tens of millions of octets."""
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_F_SETPIPE_SZ = 1031  # linux/fcntl.h
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,8 @@ class _Running:
         self.has_ended = False
         """and handed on."""
         self.messages, theirs = multiprocessing.Pipe(duplex=False)
+        with contextlib.suppress(OSError):  # more than the system lets one user have
+            fcntl.fcntl(theirs.fileno(), _F_SETPIPE_SZ, PIPE_OCTETS)
         with theirs:
             self._process: BaseProcess = multiprocessing.get_context("fork").Process(
                 target=worker_main, args=(settings, paths, share, theirs, common, os.getpid()), daemon=True
