@@ -29,11 +29,10 @@ enum copying { COPYING_UNKNOWN, COPYING_NEVER, COPYING };
 
 static enum copying copying_of(const struct vms_table *t, const struct flow *f, int segments_enough)
 {
-    bool mirror_copies = t->certain_copies > t->counters.received / PACKETS_A_COPY;
-    bool enough = f->tcp[0].segments + f->tcp[1].segments >= segments_enough || t->counters.received >= PACKETS_ENOUGH;
+    bool enough = f->tcp[0].segments + f->tcp[1].segments >= segments_enough || t->share.passed >= PACKETS_ENOUGH;
     if (f->copied_most)
         return COPYING;
-    return enough && !mirror_copies ? COPYING_NEVER : COPYING_UNKNOWN;
+    return enough && !share_has_copies(&t->share, PACKETS_A_COPY) ? COPYING_NEVER : COPYING_UNKNOWN;
 }
 
 /* All copies of this flow have come with another TTL: what has the same is none. */
@@ -144,7 +143,8 @@ static void learn_copy(struct vms_table *t, struct flow *f, const struct packet 
 {
     uint32_t delay = brief(age_ns);
     bool segment = p->has_tcp && sequence_length(p);
-    t->certain_copies += segment || p->ip_id || first->ttl != p->ttl;
+    if (segment || p->ip_id || first->ttl != p->ttl)
+        share_note_copy(&t->share);
     if (!segment || first->twins)
         return;
     f->flags |= first->ttl == p->ttl ? FLOW_COPIES_UNROUTED : FLOW_COPIES_ROUTED;

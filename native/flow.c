@@ -86,7 +86,7 @@ static void forget_addresses(struct vms_table *t, const struct flow_key *key)
 
 bool flow_finished_room(const struct vms_table *t, uint32_t count)
 {
-    return !t->finished || FINISHED_CAPACITY - t->finished_count >= count;
+    return !t->finished || t->finished_count + count <= FINISHED_CAPACITY;
 }
 
 void flow_bury(struct vms_table *t, uint32_t slot)
@@ -127,20 +127,41 @@ void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason)
         flow_bury(t, slot);
 }
 
-/* To the head of its queue again. A clock that stepped back has left times in the future, which would block the queue. */
-static void requeue(struct vms_table *t, struct flow *f)
+/* No packet of the flow is of the future. */
+static void keep_to_the_past(const struct vms_table *t, struct flow *f)
 {
-    uint32_t slot = queue_remove(t, f);
     if (f->last_ns > t->now_ns)
         f->last_ns = t->now_ns;
     if (f->start_ns > f->last_ns)
         f->start_ns = f->last_ns;
+}
+
+/* To the head of its queue again. */
+static void requeue(struct vms_table *t, struct flow *f)
+{
+    uint32_t slot = queue_remove(t, f);
+    keep_to_the_past(t, f);
     queue_push(t, f, slot);
+}
+
+/* A clock that stepped back has left times in the future, which would block the queues. All of them at once: what
+   becomes of a flow does not depend on which others there are. */
+void flow_clock_set(struct vms_table *t)
+{
+    for (int kind = KIND_CLOSED; kind < KINDS; kind++)
+        for (uint32_t slot = t->queues[kind].head; slot; slot = flow_at(t, slot)->queue_next) {
+            struct flow *f = flow_at(t, slot);
+            if (f->queued_ns <= t->now_ns)
+                break;                                  /* and so were all behind it */
+            f->queued_ns = t->now_ns;
+            keep_to_the_past(t, f);
+        }
+    t->due_ns = INT64_MIN;
 }
 
 static bool is_due(const struct vms_table *t, const struct flow *f, int64_t timeout)
 {
-    return f->queued_ns + timeout <= t->now_ns || f->queued_ns > t->now_ns;
+    return f->queued_ns + timeout <= t->now_ns;
 }
 
 /* Fetches what comes after this one: the next one's bucket, as it has come itself by now, and the one after that. */
@@ -174,7 +195,8 @@ void flow_expire(struct vms_table *t, uint32_t limit)
     for (int kind = KIND_CLOSED; kind < KINDS; kind++) {
         int64_t timeout = flow_idle_timeout(t, kind);
         uint32_t slot;
-        for (; limit && (slot = flow_oldest(t, kind)) && is_due(t, flow_at(t, slot), timeout); limit--) {
+        for (; limit && window_finished_room(t) && (slot = flow_oldest(t, kind)) && is_due(t, flow_at(t, slot), timeout);
+             limit--) {
             struct flow *f = flow_at(t, slot);
             fetch_next_oldest(t, f);
             if (f->last_ns + timeout <= t->now_ns)

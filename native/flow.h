@@ -13,6 +13,7 @@
 #include "hash.h"
 #include "pool.h"
 #include "presence.h"
+#include "share.h"
 
 struct flow_key {
     union {                         /* lower endpoint first, compared as bytes */
@@ -229,7 +230,7 @@ struct vms_table {
     struct nh_key hash_key;
     struct duplicates duplicates;
     struct presence presence;
-    uint64_t certain_copies;        /* that can be nothing else: how much the mirror copies */
+    struct share share;
 
     struct ahead ahead;
     uint32_t *buckets;
@@ -251,6 +252,7 @@ struct vms_table {
 
     int64_t now_ns;                 /* the newest timestamp */
     int64_t due_ns;                 /* no flow can be idle too long before this */
+    uint32_t expire_a_packet;       /* EXPIRE_A_PACKET, or all that are due */
     int64_t window_start_ns;
     int64_t window_end_ns;
     uint32_t *listed;               /* slots with something to report in this window */
@@ -262,10 +264,13 @@ struct vms_table {
     vms_record_t *finished;         /* a ring, oldest first */
     uint32_t finished_head;
     uint32_t finished_count;
+    uint32_t finished_capacity;
 };
 
-#define FINISHED_CAPACITY 8192u
-#define EXPIRE_A_PACKET 2u          /* by packet, not by batch, so that the result does not depend on how packets arrive */
+#define FINISHED_CAPACITY 8192u     /* for so many finished flows; more only where nobody waits */
+#define FINISHED_SURE 512u          /* of these for what packets end that are decoded already */
+#define EXPIRE_A_PACKET 2u          /* by packet, not by batch, so that the result does not depend on how packets arrive;
+                                       more only where nobody waits: then it does not depend on other flows either */
 #define FINISHED_A_PACKET (EXPIRE_A_PACKET + 2u)    /* what one packet can end: also its own five-tuple's, one evicted */
 #define CONFIRMING_PACKETS 8        /* a one-sided flow of as many packets is no scan and no flood */
 
@@ -326,11 +331,8 @@ void flow_end(struct vms_table *t, uint32_t slot, enum vms_end reason);
 /* Ends flows that have been idle too long, at most `limit` of them. */
 void flow_expire(struct vms_table *t, uint32_t limit);
 
-/* The clock has been set back: every queue has to be looked at anew. */
-static inline void flow_clock_set(struct vms_table *t)
-{
-    t->due_ns = INT64_MIN;
-}
+/* The clock has been set back: no flow was queued later than now. */
+void flow_clock_set(struct vms_table *t);
 
 /* Frees a ghost's slot. */
 void flow_bury(struct vms_table *t, uint32_t slot);
@@ -403,5 +405,8 @@ void half_add(vms_half_t *sum, const vms_half_t *part);
 void window_list(struct vms_table *t, struct flow *f, uint32_t slot);
 void window_fold(struct vms_table *t, uint32_t slot);
 void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason);
+
+/* Room for one more finished flow that can wait, besides what packets are sure to end; made where nobody waits. */
+bool window_finished_room(struct vms_table *t);
 
 #endif

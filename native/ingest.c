@@ -99,17 +99,19 @@ static void open_window(struct vms_table *t, int64_t ts_ns)
     int64_t length = t->options.window_ns;
     t->window_start_ns = ts_ns - ts_ns % length;
     t->window_end_ns = t->window_start_ns + length;
-    if (ts_ns < t->now_ns)
-        flow_clock_set(t);
+    bool is_set_back = ts_ns < t->now_ns;
     t->now_ns = ts_ns;
+    if (is_set_back)
+        flow_clock_set(t);
 }
 
-static void keep_time(struct vms_table *t, int64_t ts_ns)
+/* False for a packet that is older than one before it. */
+static bool keep_time(struct vms_table *t, int64_t ts_ns)
 {
-    if (ts_ns >= t->now_ns)
+    bool goes_on = ts_ns >= t->now_ns;
+    if (goes_on)
         t->now_ns = ts_ns;
-    else
-        t->counters.time_backwards++;
+    return goes_on;
 }
 
 void vms_tick(vms_table_t *t, int64_t now_ns)
@@ -118,8 +120,7 @@ void vms_tick(vms_table_t *t, int64_t now_ns)
         open_window(t, now_ns);
     else if (now_ns > t->now_ns)
         t->now_ns = now_ns;
-    uint32_t room = FINISHED_CAPACITY - t->finished_count;
-    flow_expire(t, room < EXPIRE_A_TICK ? room : EXPIRE_A_TICK);
+    flow_expire(t, EXPIRE_A_TICK);
 }
 
 void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
@@ -131,14 +132,30 @@ void vms_window(const vms_table_t *t, int64_t *start_ns, int64_t *end_ns)
 /* ---- a batch ---- */
 
 #define GROUP 32                    /* packets decoded ahead, while the memory of their flows is on its way */
+#define OTHERS 128                  /* packets between them that another share counts */
 #define FETCH_TIME 8                /* decoding so many packets takes as long as memory does */
 
 struct decoded {
     struct packet packet;
     struct place place;
     enum vms_fate fate;
-    uint64_t card;                  /* that sent it; 0 if that is not known */
+    uint32_t others;                /* of the group, that came before it */
+    uint64_t card;                  /* that sent it; 0 if that is not known, or for another share to note */
 };
+
+/* A packet that another share counts: only its time is of interest, and the card that sent it. */
+struct other {
+    int64_t ts_ns;
+    uint64_t card;
+};
+
+struct group {
+    struct decoded decoded[GROUP];
+    struct other others[OTHERS];
+    uint32_t count;
+    uint32_t other_count;
+};
+_Static_assert(GROUP * FINISHED_A_PACKET + OTHERS * EXPIRE_A_PACKET <= FINISHED_SURE, "room for all that a group ends");
 
 struct batch {
     const uint8_t *data;
@@ -160,20 +177,54 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
     return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
 }
 
-static void decode_one(struct vms_table *t, const struct batch *batch, const vms_meta_t *meta, struct decoded *d)
+static inline __attribute__((always_inline)) uint64_t card_of(const struct vms_table *t, const uint8_t *mac)
 {
-    packet_begin(&d->packet, timestamp(batch, meta));
-    d->fate = decode_frame(&t->decoder, frame_of(batch, meta), &d->packet);
-    d->card = d->packet.src_mac ? presence_card(d->packet.src_mac) : 0;
-    presence_prefetch(&t->presence, d->card);
-    if (d->fate != VMS_FATE_FLOW)
-        return;
+    uint64_t card = mac ? presence_card(&t->presence, mac) : 0;
+    presence_prefetch(&t->presence, card);
+    return card;
+}
+
+static __attribute__((noinline)) void pass_over(const struct vms_table *t, struct group *group, int64_t ts_ns,
+                                                const uint8_t *mac)
+{
+    group->others[group->other_count++] = (struct other){ts_ns, card_of(t, mac)};
+}
+
+/* Fetches ahead what counting it will touch. */
+static void find_place(const struct vms_table *t, struct decoded *d)
+{
     flow_place(t, &d->packet, &d->place);
     index_prefetch(t, d->place.hash);
     if (!t->duplicates.sets)
         return;
     d->place.print = duplicate_print(&t->duplicates, &d->packet);
     duplicate_prefetch(&t->duplicates, d->place.print);
+}
+
+/* Decodes a packet to this place in the group; false when it is another share's. */
+static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t, struct cursor frame, int64_t ts_ns,
+                                                             struct group *group, struct decoded *d)
+{
+    enum whose whose = WHOSE_OURS;
+    if (t->share.of > 1) {
+        whose = share_of_frame(&t->share, t->decoder.link_type, frame);
+        if (whose == WHOSE_ANOTHERS) {
+            pass_over(t, group, ts_ns, frame.at + 6);
+            return false;
+        }
+        t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
+    }
+    packet_begin(&d->packet, ts_ns);
+    d->fate = decode_frame(&t->decoder, frame, &d->packet);
+    if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
+        pass_over(t, group, ts_ns, d->packet.src_mac);
+        return false;
+    }
+    d->others = group->other_count;
+    d->card = card_of(t, d->packet.src_mac);
+    if (d->fate == VMS_FATE_FLOW)
+        find_place(t, d);
+    return true;
 }
 
 /* Beside the decoding of packet i: asks for flows whose bucket has come, and for the parts of flows that have come. */
@@ -186,49 +237,75 @@ static void fetch_beside(const struct vms_table *t, const struct decoded *group,
         flow_prefetch_parts(t, &group[far].packet, &group[far].place);
 }
 
-/* Decodes what belongs to the open window, at most a group; returns how many. */
+/* Decodes what belongs to the open window, as far as the group has room; returns how many packets. */
 static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
-                             struct decoded *group)
+                             struct group *group)
 {
-    uint32_t n = 0;
-    for (; n < GROUP && first + n < count; n++) {
-        const vms_meta_t *meta = &batch->meta[first + n];
-        if (!belongs_to_window(t, timestamp(batch, meta)))
+    uint32_t i = first, n = 0;
+    group->other_count = 0;
+    for (; i < count && n < GROUP && group->other_count < OTHERS; i++) {
+        const vms_meta_t *meta = &batch->meta[i];
+        int64_t ts_ns = timestamp(batch, meta);
+        if (!belongs_to_window(t, ts_ns))
             break;
-        decode_one(t, batch, meta, &group[n]);
-        fetch_beside(t, group, GROUP, n);
+        if (decode_one(t, frame_of(batch, meta), ts_ns, group, &group->decoded[n]))
+            fetch_beside(t, group->decoded, GROUP, n++);
     }
-    for (uint32_t i = n; i < n + 2 * FETCH_TIME; i++)
-        fetch_beside(t, group, n, i);
-    return n;
+    group->count = n;
+    for (uint32_t beyond = n; beyond < n + 2 * FETCH_TIME; beyond++)
+        fetch_beside(t, group->decoded, n, beyond);
+    return i - first;
 }
 
-static void count_group(struct vms_table *t, struct decoded *group, uint32_t n)
+/* The time of a packet, whosever it is; false when it is older than one before it. */
+static inline __attribute__((always_inline)) bool pass_time(struct vms_table *t, int64_t ts_ns, uint64_t card)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        struct decoded *d = &group[i];
-        keep_time(t, d->packet.ts_ns);
-        if (d->card)
-            presence_note(&t->presence, d->card, d->packet.ts_ns);
-        flow_expire(t, EXPIRE_A_PACKET);
+    bool is_in_order = keep_time(t, ts_ns);
+    if (card)
+        presence_note(&t->presence, card, ts_ns);
+    flow_expire(t, t->expire_a_packet);
+    return is_in_order;
+}
+
+static __attribute__((noinline)) void pass_others(struct vms_table *t, const struct group *group, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++, t->share.passed++)
+        pass_time(t, group->others[i].ts_ns, group->others[i].card);
+}
+
+static void count_group(struct vms_table *t, struct group *group)
+{
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < group->count; i++, t->share.passed++) {
+        struct decoded *d = &group->decoded[i];
+        if (others < d->others)
+            pass_others(t, group, others, d->others);
+        others = d->others;
+        t->counters.time_backwards += !pass_time(t, d->packet.ts_ns, d->card);
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);
         t->counters.received++;
         t->counters.fate[d->fate]++;
     }
+    pass_others(t, group, others, group->other_count);
 }
 
 uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns)
 {
     const struct batch batch = {data, size, meta, tick_ns, t->options.snaplen ? t->options.snaplen : UINT32_MAX};
-    struct decoded group[GROUP];
+    struct group group;
     uint32_t i = first, n;
+    share_keep_together(&t->share);
+    uint64_t room = t->share.end > t->share.passed ? t->share.end - t->share.passed : 0;
+    if (count - first > room)
+        count = first + (uint32_t)room;
     if (i < count && !t->window_end_ns)
         open_window(t, timestamp(&batch, &meta[i]));
-    while (i < count && flow_finished_room(t, GROUP * FINISHED_A_PACKET) &&
-           (n = decode_group(t, &batch, i, count, group))) {
-        count_group(t, group, n);
+    while (i < count && flow_finished_room(t, FINISHED_SURE) &&
+           (n = decode_group(t, &batch, i, count, &group))) {
+        count_group(t, &group);
+        share_tell(&t->share);
         i += n;
     }
     return i;

@@ -19,6 +19,8 @@ enum ethertype {
 
 void decode_notice(struct decoder *d, const struct packet *p, enum vms_notice_kind kind, struct cursor octets)
 {
+    if (d->notices.are_elsewhere)
+        return;
     if (notice_keep(&d->notices, p, kind, octets))
         d->counters->notices++;
     else

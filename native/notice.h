@@ -15,6 +15,7 @@ struct packet;
 struct notices {
     vms_notice_t *kept;
     uint32_t count;
+    bool are_elsewhere;             /* another table of several hands them up */
 };
 
 void notices_close(struct notices *n);

@@ -9,15 +9,22 @@ void presence_close(struct presence *presence)
     presence->sets = NULL;
 }
 
-uint64_t presence_card(const uint8_t *mac)
+static uint32_t card_hash(const struct presence *presence, uint64_t number)
 {
-    return CARD_IN_USE | (uint64_t)be16(mac) << 32 | be32(mac + 2);
+    unsigned __int128 product = (unsigned __int128)(number ^ presence->secret) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(product >> 64) % PRESENCE_SETS;
+}
+
+uint64_t presence_card(const struct presence *presence, const uint8_t *mac)
+{
+    uint64_t number = CARD_IN_USE | (uint64_t)be16(mac) << 32 | be32(mac + 2);
+    bool is_ours = presence->shares <= 1 || card_hash(presence, number) % presence->shares == presence->share;
+    return is_ours ? number : 0;
 }
 
 static struct card *set_of_card(const struct presence *presence, uint64_t number)
 {
-    unsigned __int128 product = (unsigned __int128)(number ^ presence->secret) * 0x9e3779b97f4a7c15u;
-    return presence->sets[(uint64_t)(product >> 64) % PRESENCE_SETS];
+    return presence->sets[card_hash(presence, number)];
 }
 
 /* The card's place: its own, a free one, or that of the card that was heard least lately. */
@@ -40,7 +47,7 @@ static struct card *place_of(struct presence *presence, uint64_t number)
 
 void presence_prefetch(const struct presence *presence, uint64_t number)
 {
-    if (!presence->sets)
+    if (!presence->sets || !number)
         return;
     fetch_line(set_of_card(presence, number));          /* few sets have more than one card */
 }

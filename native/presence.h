@@ -27,12 +27,14 @@ struct presence {
     uint64_t secret;
     uint32_t heard;                 /* cards with packets in the open window */
     uint32_t lost;
+    uint32_t share;                 /* of several tables that hear all cards; each has some of the sets */
+    uint32_t shares;
 };
 
 void presence_close(struct presence *presence);
 
-/* A card by its MAC address; never 0. */
-uint64_t presence_card(const uint8_t *mac);
+/* A card by its MAC address; 0 if another table of several keeps it. */
+uint64_t presence_card(const struct presence *presence, const uint8_t *mac);
 
 /* Fetches what presence_note will touch. */
 void presence_prefetch(const struct presence *presence, uint64_t card);

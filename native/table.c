@@ -50,6 +50,12 @@ vms_table_t *vms_open(const vms_options_t *options)
     t->options = *options;
     memcpy(&t->presence.secret, options->secret, sizeof t->presence.secret);
     t->decoder.counters = &t->counters;
+    t->expire_a_packet = options->is_unhurried ? UINT32_MAX : EXPIRE_A_PACKET;
+    t->finished_capacity = FINISHED_CAPACITY;
+    t->share.end = UINT64_MAX;
+    t->share.number = t->presence.share = options->share;
+    t->share.of = t->presence.shares = options->shares ? options->shares : 1;
+    t->decoder.notices.are_elsewhere = options->share > 0;
     t->decoder.link_type = options->link_type;
     if (open_memory(t)) {
         vms_close(t);
@@ -89,6 +95,16 @@ void vms_set_link_type(vms_table_t *t, uint32_t link_type)
     t->decoder.link_type = link_type;
 }
 
+uint64_t vms_passed(const vms_table_t *t)
+{
+    return t->share.passed;
+}
+
+void vms_end_at(vms_table_t *t, uint64_t end)
+{
+    t->share.end = end;
+}
+
 uint64_t vms_finish(vms_table_t *t)
 {
     uint64_t left = 0;
@@ -124,7 +140,7 @@ void vms_get_memory(const vms_table_t *t, vms_memory_t *m)
                   pool_resident(&t->transits) + pool_resident(&t->tunnels) +
                   pool_resident(&t->totals) + pool_resident(&t->bins) +
                   t->bucket_count * sizeof *t->buckets +
-                  (t->finished ? FINISHED_CAPACITY * sizeof *t->finished : 0) +
+                  (t->finished ? t->finished_capacity * sizeof *t->finished : 0) +
                   (t->duplicates.sets ? DUPLICATE_SETS * sizeof *t->duplicates.sets : 0) +
                   FRAGMENT_SETS * sizeof *t->decoder.fragments.sets +
                   (t->presence.sets ? PRESENCE_SETS * sizeof *t->presence.sets : 0) +

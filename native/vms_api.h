@@ -225,7 +225,10 @@ typedef struct {
     uint32_t snaplen;               /* octets looked at of each packet; 0: all that were captured */
     uint8_t vlan_in_key;
     uint8_t keep_finished;          /* 1: finished flows are kept for vms_take_finished */
-    uint8_t padding[6];
+    uint8_t is_unhurried;           /* 1: a packet ends all flows that are idle by then, however long that takes */
+    uint8_t padding;
+    uint16_t share;                 /* which part of the packets is counted, from 0 on: see share.c */
+    uint16_t shares;                /* of how many; 0 or 1: all of them */
 } vms_options_t;
 
 /* One packet of a batch: what pcapy-ng's next_batch packs. */
@@ -297,6 +300,16 @@ void vms_set_link_type(vms_table_t *table, uint32_t link_type);
    A meta entry that points outside the data ends in the fate short_link. */
 uint32_t vms_ingest(vms_table_t *table, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns);
+
+/* Memory, all zero, that the tables of several processes have in common: how much, and a table that uses it, from its
+   first packet on until it leaves. Each waits for those that are far behind: all have to be fed the same packets. */
+uint64_t vms_common_size(uint32_t shares);
+void vms_share_with(vms_table_t *table, void *common);
+void vms_leave(vms_table_t *table);
+
+/* Packets so far, those of other shares too; and none from packet number `end` on will be counted. */
+uint64_t vms_passed(const vms_table_t *table);
+void vms_end_at(vms_table_t *table, uint64_t end);
 
 /* A classic pcap file, mapped into memory; see pcapfile.c. */
 typedef struct vms_file vms_file_t;

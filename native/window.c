@@ -1,5 +1,7 @@
 /* The roll: copies a window's active flows out as records and clears what they counted. */
 
+#include <stdlib.h>
+
 #include "flow.h"
 
 void half_add(vms_half_t *sum, const vms_half_t *part)
@@ -181,7 +183,7 @@ static void put_life(const struct vms_table *t, const struct flow *f, vms_record
 
 void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason)
 {
-    vms_record_t *r = &t->finished[(t->finished_head + t->finished_count) % FINISHED_CAPACITY];
+    vms_record_t *r = &t->finished[(t->finished_head + t->finished_count) % t->finished_capacity];
     memset(r, 0, sizeof *r);
     put_identity(t, f, r);
     put_window(t, f, r);
@@ -191,12 +193,33 @@ void window_finished(struct vms_table *t, struct flow *f, enum vms_end reason)
     t->finished_count += !empty;                        /* nothing came since its last record */
 }
 
+static bool make_room(struct vms_table *t)
+{
+    uint32_t capacity = 2 * t->finished_capacity;
+    vms_record_t *wider = capacity > t->finished_capacity ? malloc(capacity * sizeof *wider) : NULL;
+    if (!wider)
+        return false;
+    t->finished_count = vms_take_finished(t, wider, t->finished_count);
+    free(t->finished);
+    t->finished = wider;
+    t->finished_capacity = capacity;
+    t->finished_head = 0;
+    return true;
+}
+
+bool window_finished_room(struct vms_table *t)
+{
+    if (!t->finished || !t->options.is_unhurried)
+        return flow_finished_room(t, 1);
+    return t->finished_count + FINISHED_SURE < t->finished_capacity || make_room(t);
+}
+
 /* Reports a flow that has lasted longer than the active timeout, and begins its next record. */
 static void cut_long_flow(struct vms_table *t, struct flow *f)
 {
     if (!t->finished || !f->totals || f->last_ns - f->start_ns < t->options.active_timeout_ns)
         return;
-    if (!flow_finished_room(t, 1))
+    if (!window_finished_room(t))
         return;                                         /* at the next roll, then */
     window_finished(t, f, VMS_END_ACTIVE);
     pool_give(&t->totals, f->totals);
@@ -212,8 +235,8 @@ uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capac
 {
     uint32_t taken = t->finished_count < capacity ? t->finished_count : capacity;
     for (uint32_t i = 0; i < taken; i++)
-        records[i] = t->finished[(t->finished_head + i) % FINISHED_CAPACITY];
-    t->finished_head = (t->finished_head + taken) % FINISHED_CAPACITY;
+        records[i] = t->finished[(t->finished_head + i) % t->finished_capacity];
+    t->finished_head = (t->finished_head + taken) % t->finished_capacity;
     t->finished_count -= taken;
     return taken;
 }

@@ -22,6 +22,9 @@ from sensor.sources import Batches, Drops, Progress, set_filter
 FILE_BATCH = 8192
 """Packets a call. Batches of 64 to 256 KiB are to be avoided: malloc gives such blocks back to the kernel each time."""
 
+MOST_A_POLL = FILE_BATCH
+"""Packets that one poll counts, at most, whatever the file."""
+
 STREAM_BATCH = 64
 """Packets a call where they may come slowly: a call returns when it has them all."""
 
@@ -50,11 +53,15 @@ class FileSource:
         self._file: _Capture | None = None
 
     def open(self, table: FlowTable) -> None:
+        """Claim the first file, once every file can be opened."""
+        self.check()
+        self._next_file(table)
+
+    def check(self) -> None:
         """Check that every file can be opened, before any of them is counted."""
         for path in self._paths:
-            if not _is_stream(path):
+            if not is_stream(path):
                 _Capture(path, self._bpf).close()
-        self._next_file(table)
 
     def poll(self, table: FlowTable) -> Progress:
         """Count one batch."""
@@ -93,7 +100,7 @@ class FileSource:
 
 def first_timestamp(path: str) -> float:
     """When a capture begins, in seconds since the epoch; infinity when it cannot be told."""
-    if _is_stream(path):
+    if is_stream(path):
         return float("inf")
     with contextlib.suppress(InputError):
         file = _Capture(path, None)
@@ -106,7 +113,7 @@ def first_timestamp(path: str) -> float:
     return float("inf")
 
 
-def _is_stream(path: str) -> bool:
+def is_stream(path: str) -> bool:
     """True for what can be read once only."""
     if path == STDIN:
         return True
@@ -122,7 +129,7 @@ class _Capture:
         self.damage: DamagedInputError | None = None
         self._path = path
         self._bpf = bpf
-        self._stream = _is_stream(path)
+        self._stream = is_stream(path)
         self._counted = 0
         self._batches = Batches()
         self._mapped: MappedFile | None = None

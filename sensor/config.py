@@ -35,7 +35,7 @@ LIVE_SNAPLEN = 512
 DEFAULT_SERIES = 100_000
 DEFAULT_USER = "nobody"
 LIVE_SETTINGS = (
-    "duration", "packets", "buffer_size", "direction", "source", "workers", "cpus", "user", "link_speed", "health_port",
+    "duration", "packets", "buffer_size", "direction", "source", "cpus", "user", "link_speed", "health_port",
 )  # fmt: skip
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
@@ -96,7 +96,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_workers(text: str) -> int:
-    """How many processes capture."""
+    """How many processes share the packets."""
     workers = parse_count(text)
     if workers > MOST_WORKERS:
         raise ValueError(f"{text!r} is more workers than are of use; at most {MOST_WORKERS}")
@@ -253,6 +253,7 @@ OPTIONS: tuple[Option, ...] = (
            "victoriametrics.", one_of("kind of server", SERVERS), "auto", "KIND"),
     Option("influx_timeout", "So long a request to InfluxDB may take.", parse_duration, "10s", "DURATION"),
     Option("influx_no_gzip", "Do not compress what is sent to InfluxDB.", flag=True),
+    Option("workers", "So many processes share the packets, by pairs of addresses.", parse_workers, "1", "COUNT"),
     Option("log_format", "How messages are said on standard error: for people, or a JSON object a line.",
            one_of("form of a log", logs.FORMATS), "text", "|".join(logs.FORMATS)),
     Option("log_level", "The least important messages that are said.", one_of("level of a log", logs.LEVELS), "warning",
@@ -264,8 +265,6 @@ OPTIONS: tuple[Option, ...] = (
            one_of("direction", ("in", "both")), "in", "in|both", ("capture",)),
     Option("source", "How packets are had of the kernel: by its ring (Ethernet, no --filter), by libpcap, or as fits.",
            one_of("source", ("auto", "ring", "libpcap")), "auto", "auto|ring|libpcap", ("capture",)),
-    Option("workers", "So many processes share the interface's packets, by pairs of addresses.", parse_workers, "1",
-           "COUNT", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
            ("capture",)),
     Option("user", "Who the processes become, started as root; unless it is given, the supervisor becomes the owner of "
@@ -397,7 +396,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         raise UsageError("--to none means no other sink; leave it out or leave out the others")
     keeps = any(kind in ("store", "influx") for kind, _ in sinks)
     live = {name: value[name] for name in LIVE_SETTINGS if command == "capture"}
-    if live.get("workers", 1) > 1 and live["packets"] is not None:
+    if value["workers"] > 1 and live.get("packets") is not None:
         raise UsageError("--packets counts what one process captures; leave it or --workers out, or use --duration")
     if live.get("source") == "ring" and value["filter"]:
         raise UsageError("--filter is libpcap's: leave it out, or choose --source libpcap")
@@ -431,6 +430,7 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         log_format=value["log_format"],
         log_level=value["log_level"],
         influx=influx,
+        workers=value["workers"],
         promiscuous=not value.get("no_promiscuous"),
         nic_setup=not value.get("no_nic_setup"),
         **live,

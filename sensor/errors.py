@@ -77,11 +77,18 @@ class PolicyBroken(SensorError):
     summary = "`policy check` has found what the policy does not allow"
 
 
+class WorkerError(SensorError):
+    """One of several processes that read a capture died, or could not be started; its share of the rest is missing."""
+
+    exit_status = 10
+    summary = "one of the processes of `read --workers` died; only windows that were told before are whole"
+
+
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended early; not of ``capture``, for which that is the normal end."""
 
 FAILURES: tuple[type[SensorError], ...] = (
     SensorError, UsageError, InputError, DamagedInputError, InterfaceError, PrivilegeError, OutputError, DeliveryError,
-    PolicyBroken,
+    PolicyBroken, WorkerError,
 )  # fmt: skip
 """In order of exit status, for the documentation and its test."""

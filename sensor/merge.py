@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sensor.native import NumpyArray
+from sensor.native import OVERFLOW, NumpyArray
 from sensor.window import Counters, Revisions, Snapshot
 
 WORKER_BITS = 8
@@ -141,16 +141,37 @@ def numbered_records(records: NumpyArray, worker: int) -> NumpyArray:
 
 def merged(parts: list[Snapshot], revision: int, presence: NumpyArray | None = None) -> Snapshot:
     """One snapshot of several of the same window."""
-    offsets = np.cumsum([0, *(len(part.records) for part in parts[:-1])])
-    bins = [part.bins.copy() for part in parts]
-    for part, offset in zip(bins, offsets.tolist(), strict=True):
-        part["record"] += offset
+    counts = [len(part.records) - _has_overflow(part.records) for part in parts]
+    flows = [part.records[:count] for part, count in zip(parts, counts, strict=True)]
+    overflow = np.concatenate([part.records[count:] for part, count in zip(parts, counts, strict=True)])
+    bins = np.concatenate([part.bins for part in parts])
+    offsets = np.cumsum([0, *counts[:-1]])  # bins are of flows, which stand first
+    bins["record"] += np.repeat(offsets, [len(part.bins) for part in parts]).astype(bins["record"].dtype)
     notices = [part.notices for part in parts if part.notices is not None]
     return Snapshot(
-        parts[0].start_ns, parts[0].end_ns, np.concatenate([part.records for part in parts]), np.concatenate(bins),
+        parts[0].start_ns, parts[0].end_ns, np.concatenate([*flows, _one_overflow(overflow)]), bins,
         added([part.counters for part in parts]), revision, any(part.partial for part in parts),
         np.concatenate(notices) if notices else None, presence,
     )  # fmt: skip
+
+
+def _has_overflow(records: NumpyArray) -> bool:
+    """A table puts it last."""
+    return len(records) > 0 and bool(records["flags"][-1] & OVERFLOW)
+
+
+def _one_overflow(rows: NumpyArray) -> NumpyArray:
+    """The sum of the rows of several tables, as one table has it: a single row, or none."""
+    total: NumpyArray = rows[:1].copy()
+    if not len(rows):
+        return total
+    total["flow_id"] = 0
+    for name in (name for name in rows.dtype.names or () if name.startswith("c2s_") and "transit" not in name):
+        total[name] = rows[name].sum()
+    timed = rows[rows["c2s_rtt_count"] > 0]
+    if len(timed):
+        total["c2s_rtt_min_ns"], total["c2s_rtt_max_ns"] = timed["c2s_rtt_min_ns"].min(), timed["c2s_rtt_max_ns"].max()
+    return total
 
 
 def added(counters: list[Counters]) -> Counters:

@@ -167,7 +167,7 @@ def _lend(memory: bytes | NumpyArray, ctype: str, lent: list[Any]) -> Any:
     return pointer
 
 
-_TAKE = 1024
+_MOST_FINISHED = 8192
 _MOST_NOTICES = 4096
 
 
@@ -177,7 +177,9 @@ class TableOptions:
 
     ``snaplen`` is how many octets of each packet are looked at, None for all.
     ``secret`` keys the flow hash: 16 bytes, random unless a test needs the same hash twice. ``keep_finished`` keeps
-    life-long records of finished flows for ``FlowTable.take_finished``.
+    life-long records of finished flows for ``FlowTable.take_finished``. ``is_unhurried`` ends all flows that are idle
+    at the packet that shows it, however many; else a few a packet, so that nothing pauses. Of ``shares`` tables that
+    are fed the same packets, with the same secret, each counts its own; ``share`` is its number, from 0 on.
     """
 
     window_ns: int
@@ -190,6 +192,14 @@ class TableOptions:
     vlan_in_key: bool = True
     keep_finished: bool = False
     secret: bytes | None = None
+    is_unhurried: bool = False
+    share: int = 0
+    shares: int = 1
+
+
+def common_size(shares: int) -> int:
+    """Octets of memory for ``FlowTable.share_with``."""
+    return int(lib.vms_common_size(shares))
 
 
 class FlowTable:
@@ -213,6 +223,9 @@ class FlowTable:
                         "snaplen": options.snaplen or 0,
                         "vlan_in_key": options.vlan_in_key,
                         "keep_finished": options.keep_finished,
+                        "is_unhurried": options.is_unhurried,
+                        "share": options.share,
+                        "shares": options.shares,
                     },
                 )
             ),
@@ -234,6 +247,24 @@ class FlowTable:
         packets = ffi.from_buffer("vms_meta_t[]", meta)
         count = len(meta) // META.itemsize
         return int(lib.vms_ingest(self._table, ffi.from_buffer(data), len(data), packets, first, count, tick_ns))
+
+    def share_with(self, common: mmap) -> None:
+        """Look at what the tables of other processes have to say; from before the first packet until ``leave``."""
+        self._common = ffi.from_buffer("uint8_t[]", common, require_writable=True)
+        lib.vms_share_with(self._table, self._common)
+
+    def leave(self) -> None:
+        """Nobody waits for this table any more."""
+        lib.vms_leave(self._table)
+
+    @property
+    def passed(self) -> int:
+        """Packets that the table was fed, whosever they are; see ``TableOptions.share``."""
+        return int(lib.vms_passed(self._table))
+
+    def end_at(self, packets: int) -> None:
+        """Count none beyond so many, but hold it back."""
+        lib.vms_end_at(self._table, packets)
 
     def tick(self, now_ns: int) -> None:
         """Open the window that holds ``now_ns`` if none is open, and end flows that are idle by then."""
@@ -266,14 +297,13 @@ class FlowTable:
         return int(lib.vms_finish(self._table))
 
     def take_finished(self) -> NumpyArray:
-        """The flows that have finished since the last call, with life-long sums, in the order in which they ended."""
-        parts = []
-        while True:
-            records = np.empty(_TAKE, RECORD)
-            taken = lib.vms_take_finished(self._table, ffi.cast("vms_record_t *", records.ctypes.data), _TAKE)
-            parts.append(records[:taken])
-            if taken < _TAKE:
-                return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        """Flows that have finished, with life-long sums, in the order in which they ended.
+
+        At most 8192 a call; an unhurried table may have more.
+        """
+        records = np.empty(_MOST_FINISHED, RECORD)
+        taken = lib.vms_take_finished(self._table, ffi.cast("vms_record_t *", records.ctypes.data), len(records))
+        return records[:taken]
 
     def take_notices(self) -> NumpyArray:
         """The packets of the open window that name VMs and switches (dtype ``NOTICE``); take them before the roll."""

@@ -22,14 +22,16 @@ from sensor.worker import Done, Finished, Message, Worker
 if TYPE_CHECKING:
     from sensor.analysis.findings import Detector
     from sensor.mind import Mind
+    from sensor.shares import Share, Shares
     from sensor.sinks.flowlines import FlowWriter
 
 
-def table_options(settings: Settings, share: int = 1) -> TableOptions:
-    """How the flow table behaves under these settings; ``share``: of so many tables that share the flows."""
+def table_options(settings: Settings, share: Share | None = None) -> TableOptions:
+    """How the flow table behaves under these settings; ``share``: of the packets that several tables are fed."""
+    tables = settings.workers if settings.live else 1  # of a file, each may need as many flows as one table would
     return TableOptions(
         window_ns=settings.window,
-        max_flows=-(-settings.max_flows // share),
+        max_flows=-(-settings.max_flows // tables),
         snaplen=settings.snaplen,
         idle_timeout_ns=settings.idle_timeout,
         tcp_idle_timeout_ns=settings.tcp_idle_timeout,
@@ -37,10 +39,14 @@ def table_options(settings: Settings, share: int = 1) -> TableOptions:
         duplicate_horizon_ns=settings.duplicate_horizon,
         vlan_in_key=settings.vlan_in_key,
         keep_finished=settings.flows is not None,
+        is_unhurried=not settings.live,
+        secret=share.secret if share else None,
+        share=share.number if share else 0,
+        shares=share.of if share else 1,
     )
 
 
-def make_table(settings: Settings, share: int = 1) -> FlowTable:
+def make_table(settings: Settings, share: Share | None = None) -> FlowTable:
     """The flow table; UsageError when the memory for its index is not there."""
     try:
         return FlowTable(table_options(settings, share))
@@ -229,25 +235,59 @@ def read_files(
     sinks: Sequence[Sink] = (),
     detectors: Sequence[Detector] = (),
 ) -> None:
-    """``vmsensor read``: capture files through the worker, in this process; ``sinks`` and ``detectors`` as in Pipeline.
+    """``vmsensor read``: capture files through one worker or several; ``sinks`` and ``detectors`` as in Pipeline.
 
     Raises the first failure of a sink, else the damage of a file, when everything else has been reported.
     """
-    from sensor.captures import FileSource, first_timestamp
+    from sensor.captures import first_timestamp
 
     ordered = sorted(paths, key=first_timestamp) if len(paths) > 1 else paths
-    source = FileSource(ordered, settings.filter, progress)
-    stop.then(source.interrupt)
-    table = make_table(settings)
-    with contextlib.closing(source):
-        source.open(table)
+    with contextlib.closing(_reading(settings, ordered, progress, stop)) as reading:
         name = ordered[0] if len(ordered) == 1 else f"{len(ordered)} files"
         with Pipeline(settings, name, sinks=sinks, detectors=detectors) as pipeline:
-            Worker(source, table, pipeline.take, stop).run()
+            reading.run(pipeline.take)
     logs.result(totals_line(pipeline.totals))
     pipeline.raise_failure()
-    if source.damage:
-        raise source.damage
+    if reading.damage:
+        raise reading.damage
+
+
+def _reading(
+    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop
+) -> Alone | Shares:
+    if settings.workers == 1:
+        return Alone(settings, paths, progress, stop)
+    from sensor.shares import Shares
+
+    return Shares(settings, paths, progress, stop)
+
+
+class Alone:
+    """The files, read in this process."""
+
+    def __init__(
+        self, settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop
+    ) -> None:
+        from sensor.captures import FileSource
+
+        self._stop = stop
+        self._source = FileSource(paths, settings.filter, progress)
+        stop.then(self._source.interrupt)
+        self._table = make_table(settings)
+        self._source.open(self._table)
+
+    @property
+    def damage(self) -> SensorError | None:
+        """What is wrong with a file that could not be read to its end."""
+        return self._source.damage
+
+    def run(self, take: Callable[[Message], None]) -> None:
+        """Hand on what the worker tells."""
+        Worker(self._source, self._table, take, self._stop).run()
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        self._source.close()
 
 
 def totals_line(counters: Counters) -> str:

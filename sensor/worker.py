@@ -100,7 +100,8 @@ class Worker:
         self._over()
         while self._table.finish():
             self._hand_on_finished()
-        self._hand_on_finished()
+        while self._hand_on_finished():
+            pass
         self._roll(partial=True)
         self._emit(Done(self._counters()))
 

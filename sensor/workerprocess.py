@@ -54,7 +54,7 @@ def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, 
     source = _source(settings, interface, duty, control)
     with contextlib.closing(source):
         try:
-            table = make_table(settings, share=duty.of)
+            table = make_table(settings)
             source.open(table)
             give_up()  # before the first thread, which would keep its own, and before the first packet
         except SensorError as error:
