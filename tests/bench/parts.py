@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench import derived
-from tests.bench.tables import FLOW, LINES, LIVE, READING, START, Column, Row
+from tests.bench import derived, scaling
+from tests.bench.tables import FLOW, LINES, LIVE, READING, SCALING, START, Column, Row
 
 Figures = dict[str, Any]
 """``machine``, ``versions``, and ``parts``: of each its ``date``, the ``load`` before it, its ``rows``."""
@@ -61,6 +61,7 @@ PARTS = {
         _reading("readers"),
         _reading("growth"),
         _reading("kinds"),
+        Part("scaling", "tests.bench.scaling", SCALING, lambda _, rows: scaling.derived(rows), ("workers",)),
         Part("flow", "tests.bench.flowmemory", FLOW, lambda _, rows: rows, ("traffic",)),
         _lines("pauses"),
         _lines("enrich"),

@@ -69,6 +69,13 @@ FLOW = (
     Column("a flow alone", "flow_alone", whole),
     Column("the most one can take", "worst_flow", whole),
 )
+SCALING = (
+    Column("workers", "workers"),
+    Column("packets/s", "packets_per_second", whole),
+    Column("speed-up", "speed_up", places(2)),
+    Column("CPU s, of all", "cpu", places(2)),
+    Column("of each, over that of one alone", "cpu_each", places(2)),
+)
 LINES = (Column("what", "what"), Column("measured", "value", amount), Column("unit", "unit"))
 LIVE = (
     Column("program", "program"),
@@ -80,7 +87,7 @@ LIVE = (
     Column("x tcpdump", "ratio", places(2)),
     Column("peak MiB", "peak_mib", places(1)),
 )
-TEXT_KEYS = ("traffic", "reader", "program", "what", "unit", "asked", "verdict")
+TEXT_KEYS = ("traffic", "reader", "workers", "program", "what", "unit", "asked", "verdict")
 
 
 def cells(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[str]]:
