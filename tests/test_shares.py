@@ -89,6 +89,7 @@ def assert_the_same(paths: list[Path], workers: int, **changed: Any) -> list[Mes
     return together[0]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
 def test_several_say_what_one_says(path: Path, workers: int) -> None:
@@ -96,6 +97,7 @@ def test_several_say_what_one_says(path: Path, workers: int) -> None:
     assert_the_same([path], workers)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("workers", [2, 3])
 def test_several_say_what_one_says_of_captures_of_others(workers: int) -> None:
     """The same of captures that other projects test with, hostile ones among them."""
