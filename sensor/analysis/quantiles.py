@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sensor import grouping
 from sensor.native import BUCKET_MIDDLE_NS, BUCKETS
 
 Floats = npt.NDArray[np.float64]
@@ -21,13 +22,14 @@ def merged_quantiles(
     result = np.full((groups, len(wanted)), np.nan)
     if not len(group):
         return result
-    keys, where = np.unique(group * BUCKETS + bucket, return_inverse=True)
-    sums = np.bincount(where.reshape(-1), weights=count)
+    bins = group * BUCKETS + bucket
+    same = grouping.group(bins)
+    keys, sums = bins[same.first], same.sum(count)
     owner = keys // BUCKETS
     first = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
     last = np.append(first[1:], len(keys)) - 1
     running = np.cumsum(sums)
-    before = np.append(0.0, running)[first]
+    before = np.append(0, running)[first]
     total = running[last] - before
     for column, quantile in enumerate(wanted):
         # The smallest bucket that holds at least this share of the samples.

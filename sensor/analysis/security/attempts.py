@@ -221,16 +221,16 @@ class AttemptWatch:
         return found
 
     def _rows(self, scene: Scene, ends: Ends, which: Index, refused: Mask) -> NumpyArray:
-        records = scene.records[which]
+        records = scene.records
         rows = np.zeros(len(which), ATTEMPT)
         for name in ("flow_id", "start_ns"):
-            rows[name] = records[name]
+            rows[name] = records[name][which]
         rows["source"], rows["target"], rows["refused"] = ends.client[which], ends.server[which], refused[which]
-        rows["service"], rows["version"] = _service(records), records["ip_version"]
+        rows["service"], rows["version"] = _service(records)[which], records["ip_version"][which]
         rows["way"] = mix(rows["source"], ends.server_tenant[which])
         rows["ways"] = mix(ends.client_tenant[which], ends.server_tenant[which])
         rows["source_vm"], rows["target_vm"] = scene.parties.client[which], scene.parties.server[which]
-        rows["source_ip"], rows["target_ip"] = records["client_ip"], records["server_ip"]
+        rows["source_ip"], rows["target_ip"] = records["client_ip"][which], records["server_ip"][which]
         rows["book"] = self._windows
         return rows
 
@@ -370,7 +370,7 @@ def _traces(records: NumpyArray, ends: Ends) -> Mask:
 def _once(ends: Ends, answered: Mask, records: NumpyArray) -> Index:
     """Of each success one record, however many there were."""
     found = np.flatnonzero(answered)
-    keys = mix(ends.client[found], ends.server[found], _service(records[found]))
+    keys = mix(ends.client[found], ends.server[found], _service(records)[found])
     first = np.unique(keys, return_index=True)[1]
     return found[np.sort(first)]
 

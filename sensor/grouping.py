@@ -1,0 +1,71 @@
+"""Rows that have the same key, found with one sort, and what is made of a column over each group of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+
+_BITS = 63
+"""Of a key and the number of its row, together in one signed integer."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups in the order of their keys. ``of_row`` is the group of each row.
+
+    ``order`` holds the rows by group, those of a group in their own order; ``starts`` is where each group begins in it.
+    """
+
+    of_row: Ints
+    order: Ints
+    starts: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def first(self) -> Ints:
+        """The first row of each group."""
+        return self.order[self.starts]
+
+    def sum(self, rows: Array) -> Ints:
+        """Exact sums over each group of a value a row."""
+        return np.add.reduceat(rows[self.order], self.starts, dtype=np.int64) if len(self) else np.zeros(0, np.int64)
+
+    def min(self, rows: Array) -> Array:
+        """The least value of each group."""
+        return np.minimum.reduceat(rows[self.order], self.starts) if len(self) else rows
+
+    def max(self, rows: Array) -> Array:
+        """The greatest value of each group."""
+        return np.maximum.reduceat(rows[self.order], self.starts) if len(self) else rows
+
+
+def group(keys: Array) -> Groups:
+    """The groups of rows with integer keys."""
+    order, ordered = _sorted(keys)
+    begins = np.ones(len(keys), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    of_row = np.empty(len(keys), np.int64)
+    of_row[order] = np.cumsum(begins) - 1
+    return Groups(of_row, order, np.flatnonzero(begins))
+
+
+def _sorted(keys: Array) -> tuple[Ints, Array]:
+    """The rows in the order of their keys, equals in their own order, and the keys in that order.
+
+    With its row's number in the low bits a key is sorted as a plain number: several times faster than an argsort.
+    """
+    bits = len(keys).bit_length()
+    if len(keys) and keys.min() >= 0 and int(keys.max()) < 1 << (_BITS - bits):
+        packed = keys.astype(np.int64) << bits | np.arange(len(keys))
+        packed.sort()
+        return packed & ((1 << bits) - 1), packed >> bits
+    order = np.argsort(keys, kind="stable")
+    return order, keys[order]
