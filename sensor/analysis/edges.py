@@ -114,9 +114,7 @@ class EdgeBook:
             *self._failing(edges, keys, known),
             *self._slow(edges, keys, rows, slow),
         ]
-        return Dependencies(
-            self._table(edges, keys, rows, np.flatnonzero((rows >= 0) | edges.proven), sensor), findings
-        )
+        return Dependencies(self._table(edges, rows, np.flatnonzero((rows >= 0) | edges.proven), sensor), findings)
 
     # ---- what is kept
 
@@ -279,8 +277,8 @@ class EdgeBook:
         result: list[int] = found[:MOST_SAID].tolist()
         return result
 
-    def _table(self, edges: Edges, keys: list[Key], rows: Ints, shown: NumpyArray, sensor: str) -> Table:
-        named = [keys[i] for i in shown.tolist()]
+    def _table(self, edges: Edges, rows: Ints, shown: NumpyArray, sensor: str) -> Table:
+        parties = edges.parties
         held = rows[shown] >= 0
         first_seen = self._state["first_seen_ns"][rows[shown]] if held.any() else np.zeros(len(shown), np.int64)
         fields = {
@@ -297,15 +295,15 @@ class EdgeBook:
             "first_seen": Column(np.where(held, first_seen, 0), held),
         }
         tags = {
-            "sensor": Labels.constant(sensor, len(named)),
-            "client_vm": Labels.of(key[0] for key in named),
-            "server_vm": Labels.of(key[2] for key in named),
-            "client_tenant": Labels.of(key[1] for key in named),
-            "server_tenant": Labels.of(key[3] for key in named),
-            "service": Labels.of(service_tag(key[4], key[5]) for key in named),
+            "sensor": Labels.constant(sensor, len(shown)),
+            "client_vm": Labels(edges.client[shown], parties.names),
+            "server_vm": Labels(edges.server[shown], parties.names),
+            "client_tenant": Labels(edges.client[shown], parties.tenants),
+            "server_tenant": Labels(edges.server[shown], parties.tenants),
+            "service": Labels(edges.service[shown], [service_tag(*service) for service in edges.services]),
             "scope": Labels(edges.scope[shown], SCOPES),
         }
-        return Table("dependency", len(named), tags, fields)
+        return Table("dependency", len(shown), tags, fields)
 
     # ---- over restarts
 
