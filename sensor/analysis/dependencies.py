@@ -7,7 +7,7 @@ refused or scanned proves none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from sensor.analysis.quantiles import Floats, merged_quantiles
 from sensor.analysis.trust import ratio
 from sensor.grouping import Groups, group
 from sensor.identity.parties import UNKNOWN, Parties
+from sensor.keys import Keys, key_of, mix
 from sensor.native import NumpyArray
 from sensor.protocols import TCP, UDP, protocol_name
 from sensor.services import EPHEMERAL_LOWEST, service_name
@@ -33,6 +34,19 @@ _PORTS = 65536
 _ENDS = {word: number for number, word in enumerate(native.ENDS)}
 _STATES = {word: number for number, word in enumerate(native.STATES)}
 _ROLES = {word: number for number, word in enumerate(native.ROLES)}
+
+
+Name = tuple[str, str, str, str, str, str]
+"""Client VM, its tenant, server VM, its tenant, protocol, service."""
+
+
+def keys_of(names: Sequence[Name]) -> Keys:
+    """The keys that ``Edges.keys`` has for edges of these names."""
+    words = [
+        (key_of(client_tenant, client), key_of(server_tenant, server), key_of(*service))
+        for client, client_tenant, server, server_tenant, *service in names
+    ]
+    return mix(*np.array(words, np.uint64).reshape(-1, 3).T)
 
 
 @dataclass(frozen=True)
@@ -66,12 +80,20 @@ class Edges:
     def __len__(self) -> int:
         return len(self.client)
 
-    def names(self) -> Iterator[tuple[str, str, str, str, str, str]]:
-        """Client, its tenant, server, its tenant, protocol and service of each edge."""
+    def keys(self) -> Keys:
+        """A key of each edge, the same in every window."""
+        who = self.parties.keys
+        what = np.array([key_of(*service) for service in self.services], np.uint64)
+        return mix(who[self.client], who[self.server], what[self.service])
+
+    def named(self, which: Ints) -> list[Name]:
+        """These edges by their names."""
         names, tenants = self.parties.names, self.parties.tenants
-        ends = zip(self.client.tolist(), self.server.tolist(), self.service.tolist(), strict=True)
-        for client, server, service in ends:
-            yield (names[client], tenants[client], names[server], tenants[server], *self.services[service])
+        ends = (self.client[which].tolist(), self.server[which].tolist(), self.service[which].tolist())
+        return [
+            (names[client], tenants[client], names[server], tenants[server], *self.services[service])
+            for client, server, service in zip(*ends, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

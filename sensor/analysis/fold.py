@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from sensor.analysis.groups import Ends, Ints, PairGroups, group_pairs, rows_of
+from sensor.analysis.groups import Ends, PairGroups, group_pairs, rows_of
 from sensor.analysis.series import HEAVY_OCTETS, Keys, Mask, SeriesBudget, symmetric
-from sensor.grouping import Groups, group
+from sensor.grouping import Groups, Ints, group
 from sensor.identity.parties import OTHER, SCOPES
 from sensor.identity.registry import EXTERNAL
 from sensor.metrics import MEASUREMENTS

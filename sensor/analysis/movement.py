@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sensor.analysis.cards import Place, Seen
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
-from sensor.identity.parties import mac_text
+from sensor.identity.endpoints import mac_text
 from sensor.native import NumpyArray
 
 MOST_CARDS = 100_000

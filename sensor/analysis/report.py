@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from sensor.analysis.outside import Naming
 from sensor.analysis.series import SeriesBudget
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
+from sensor.columns import by_column
 from sensor.config import DEFAULT_SERIES
 from sensor.flows import flow_object
 from sensor.health import Health
@@ -57,6 +59,7 @@ class Reporter:
 
     def report(self, snapshot: Snapshot) -> Report:
         """All points of a window."""
+        snapshot = replace(snapshot, records=by_column(snapshot.records))
         heard, unreadable = self._read(snapshot)
         self._registry.learned.hear(heard)
         self._registry.refresh()

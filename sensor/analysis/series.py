@@ -16,7 +16,7 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class SeriesBudget:
         """And what they carried, as far as they are directions of VM pairs."""
         self._seed = secrets.token_bytes(16)
         self._hashes: dict[str, int] = {}
+        self._lists: dict[int, tuple[Sequence[str], Keys]] = {}
+        """Of this window: a list of names, which many tags have in common, and the hashes of them."""
         self._day = -1
         self._used = 0
         self._known = np.zeros(0, np.uint64)
@@ -71,6 +73,7 @@ class SeriesBudget:
     def begin(self, start_ns: int) -> None:
         """A window begins; perhaps a day."""
         self.folded = self.folded_octets = 0
+        self._lists.clear()
         day = start_ns // DAY_NS
         if day > self._day:
             self._day, self._used, self._said = day, 0, False
@@ -135,6 +138,7 @@ class SeriesBudget:
         self._day, self._used, self._seed = int(kept["day"]), int(kept["used"]), seed
         self._known, self._before = np.unique(known), np.unique(before)
         self._hashes.clear()
+        self._lists.clear()
 
     def _note_refused(self, keys: Keys) -> None:
         """So that they are known when they come back; of at most as many as the budget has."""
@@ -149,10 +153,10 @@ class SeriesBudget:
         self._seen = np.union1d(self._seen, keys) if len(self._seen) < self.most else np.unique(keys)
 
     def _hashes_of(self, tag: Labels) -> Keys:
-        used = np.zeros(len(tag.names), np.bool_)
-        used[tag.codes] = True
-        hashes = [self._hash(name) if here else 0 for name, here in zip(tag.names, used.tolist(), strict=True)]
-        return np.array(hashes, np.uint64)[tag.codes] if hashes else np.zeros(0, np.uint64)
+        kept = self._lists.get(id(tag.names))
+        if kept is None:
+            kept = self._lists[id(tag.names)] = tag.names, np.array([self._hash(name) for name in tag.names], np.uint64)
+        return kept[1][tag.codes]
 
     def _hash(self, name: str) -> int:
         """Keyed, so that nobody can choose names that meet."""

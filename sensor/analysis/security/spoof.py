@@ -17,8 +17,8 @@ import numpy as np
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit, in_ns
 from sensor.identity.domains import Domain, domain_of
+from sensor.identity.endpoints import end_text, having
 from sensor.identity.heard import Heard
-from sensor.identity.parties import end_text, having
 from sensor.identity.registry import NOT_ONE_VM
 
 LIMITS = (
@@ -154,7 +154,7 @@ class SpoofDetector:
         sent = np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0
         single = {(seen.domain, seen.mac) for seen in scene.cards}
         for row in np.flatnonzero(np.isin(parties.end_of, ends) & sent)[:MOST_FLOWS].tolist():
-            domain, ip, mac = end_text(parties.endpoints[parties.end_of[row]])
+            domain, ip, mac, _, _ = end_text(parties.endpoints[parties.end_of[row]].tobytes())
             contest = self._contests.get((domain.name, ip))
             if contest and (domain, mac) in single:
                 self._used(contest, mac, int(records["start_ns"][row % len(records)]))
