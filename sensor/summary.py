@@ -207,7 +207,9 @@ class Summary:
 
 def _keys_of(tags: list[Labels]) -> Keys:
     """A key of each pair."""
-    words = [np.array([key_of(name) for name in tag.names], np.uint64)[tag.codes] for tag in tags]
+    lists = {id(tag.names): tag.names for tag in tags}  # some tags have theirs in common
+    keys = {number: np.array([key_of(name) for name in names], np.uint64) for number, names in lists.items()}
+    words = [keys[id(tag.names)][tag.codes] for tag in tags]
     return mix(mix(*words[:3]), *words[3:])
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor.analysis.groups import Ends, PairGroups, group_pairs, rows_of
-from sensor.analysis.series import HEAVY_OCTETS, Keys, Mask, SeriesBudget, symmetric
+from sensor.analysis.series import HEAVY_OCTETS, Mask, SeriesBudget, symmetric
 from sensor.grouping import Groups, Ints, group
 from sensor.identity.parties import OTHER, SCOPES
 from sensor.identity.registry import EXTERNAL
+from sensor.keys import Keys
 from sensor.metrics import MEASUREMENTS
 from sensor.native import NumpyArray
 from sensor.window import Column, Labels, Table, present

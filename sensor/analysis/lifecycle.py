@@ -122,5 +122,6 @@ def senders(scene: Scene) -> list[tuple[int, int]]:
     for vm, direction in ((parties.client, "c2s"), (parties.server, "s2c")):
         sent = records[f"{direction}_packets"] > 0
         np.maximum.at(last, vm[sent], records["end_ns"][sent])
-    found = [int(vm) for vm in np.flatnonzero(last >= 0) if parties.names[vm] not in NO_VM]
-    return sorted(((vm, int(last[vm])) for vm in found), key=lambda pair: (pair[1], parties.names[pair[0]]))
+    names, sent_ns = parties.names, last.tolist()
+    found = [vm for vm in np.flatnonzero(last >= 0).tolist() if names[vm] not in NO_VM]
+    return [(vm, last_ns) for last_ns, _, vm in sorted((sent_ns[vm], names[vm], vm) for vm in found)]

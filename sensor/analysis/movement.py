@@ -178,7 +178,5 @@ def _gaps(presence: NumpyArray | None) -> dict[str, tuple[int, int, int]]:
     """Longest silence, its end, and the number of packets, by MAC."""
     if presence is None:
         return {}
-    return {
-        mac_text(card["mac"].tolist()): (int(card["gap_ns"]), int(card["gap_end_ns"]), int(card["packets"]))
-        for card in presence
-    }
+    columns = zip(*(presence[name].tolist() for name in ("mac", "gap_ns", "gap_end_ns", "packets")), strict=True)
+    return {mac_text(mac): (gap_ns, gap_end_ns, packets) for mac, gap_ns, gap_end_ns, packets in columns}

@@ -75,7 +75,7 @@ class Reporter:
                 snapshot.start_ns, snapshot.end_ns, snapshot.records, parties, heard, inventory, snapshot.presence
             )
             for seen in scene.cards:
-                card = Card(seen.domain.name, seen.mac)
+                card = Card(seen.place.domain, seen.mac)
                 self._registry.learned.see(card, seen.addresses, seen.place.vtep, seen.last_ns)
             dependency, event = self._observer.observe(snapshot, scene, self.sensor)
             tables += [dependency_within(self._budget, dependency), event_within(self._budget, event)]

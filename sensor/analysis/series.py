@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sensor.keys import Keys, distinct
 from sensor.window import Labels
 
-Keys = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
@@ -111,7 +111,7 @@ class SeriesBudget:
         chosen = asking[order[:count]]
         if count:
             self._used = int(filled[count - 1])
-            self._known = np.union1d(self._known, keys[chosen])
+            self._known = distinct(np.concatenate([self._known, keys[chosen]]))
             admitted[chosen] = True
         self._note_refused(keys[asking[order[count:]]])
         return admitted
@@ -150,7 +150,8 @@ class SeriesBudget:
                 "%d of %d series of the day are used: light or new ones are summed into 'other' until tomorrow;"
                 " --series-budget allows more", self._used, self.most,
             )  # fmt: skip
-        self._seen = np.union1d(self._seen, keys) if len(self._seen) < self.most else np.unique(keys)
+        seen = [self._seen, keys] if len(self._seen) < self.most else [keys]
+        self._seen = distinct(np.concatenate(seen))
 
     def _hashes_of(self, tag: Labels) -> Keys:
         kept = self._lists.get(id(tag.names))

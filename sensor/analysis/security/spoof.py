@@ -139,16 +139,19 @@ class SpoofDetector:
 
         In a window that begins after a claim any packet does; in the window of the claim, a flow that began after it.
         """
-        contested = set()
         for seen in scene.cards:
             if seen.addresses:  # none but link-local ones name nobody
-                self._names[seen.domain.name, seen.mac] = scene.parties.names[seen.vm]
+                self._names[seen.place.domain, seen.mac] = scene.parties.names[seen.vm]
+        contested = set()
+        for seen in scene.cards if self._contests else ():
             for ip in seen.addresses:
-                contest = self._contests.get((seen.domain.name, ip))
+                contest = self._contests.get((seen.place.domain, ip))
                 if contest and (len(contest.claims) > 1 or seen.mac not in contest.claims):
                     contested.add(ip)
                     if seen.mac in contest.claims:
                         self._heard(contest, seen.mac, scene.start_ns)
+        if not contested:
+            return
         parties, records = scene.parties, scene.records
         ends = having(parties.endpoints, contested)
         sent = np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0
