@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_GREATEST = np.iinfo(np.int64).max
 
 _BITS = 63
 """Of a key and the number of its row, together in one signed integer."""
@@ -41,18 +44,22 @@ class Groups:
             np.add.at(total, self.of_row, rows.astype(np.int64))
         return total
 
-    def min(self, rows: Array) -> Array:
-        """The least value of each group."""
-        return np.minimum.reduceat(rows[self.order], self.starts) if len(self) else rows
+    def min(self, rows: Array, where: Mask) -> Ints:
+        """The least value of each group among the rows that count; the greatest number there is where none does."""
+        least = np.full(len(self), _GREATEST, np.int64)
+        np.minimum.at(least, self.of_row[where], rows[where].astype(np.int64))
+        return least
 
-    def max(self, rows: Array) -> Array:
-        """The greatest value of each group."""
-        return np.maximum.reduceat(rows[self.order], self.starts) if len(self) else rows
+    def max(self, rows: Array, where: Mask) -> Ints:
+        """The greatest value, not negative, of each group among the rows that count; 0 where none does."""
+        most = np.zeros(len(self), np.int64)
+        np.maximum.at(most, self.of_row[where], rows[where].astype(np.int64))
+        return most
 
 
 def group(keys: Array) -> Groups:
     """The groups of rows with integer keys."""
-    order, ordered = _sorted(keys)
+    order, ordered = sorted_rows(keys)
     begins = np.ones(len(keys), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
     of_row = np.empty(len(keys), np.int64)
@@ -60,7 +67,7 @@ def group(keys: Array) -> Groups:
     return Groups(of_row, order, np.flatnonzero(begins))
 
 
-def _sorted(keys: Array) -> tuple[Ints, Array]:
+def sorted_rows(keys: Array) -> tuple[Ints, Array]:
     """The rows in the order of their keys, equals in their own order, and the keys in that order.
 
     With its row's number in the low bits a key is sorted as a plain number: several times faster than an argsort.

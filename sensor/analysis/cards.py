@@ -13,6 +13,7 @@ from sensor.identity.domains import Domain
 from sensor.identity.endpoints import address, end_text, octets_of
 from sensor.identity.parties import OTHER
 from sensor.identity.registry import EXTERNAL, MULTICAST, UNSPECIFIED
+from sensor.native import NumpyArray
 
 if TYPE_CHECKING:
     from sensor.analysis.findings import Scene
@@ -75,18 +76,29 @@ def _last_seen(scene: Scene) -> Iterator[tuple[int, int, str | None, int]]:
     sent = np.flatnonzero(wanted & (np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0))
     record = sent % max(len(records), 1)
     version = np.where(np.isin(records["tunnel"], NO_HOSTS), 0, records["outer_ip_version"])[record]
-    outer = np.where((sent < len(records))[:, None], records["outer_src"][record], records["outer_dst"][record])
-    outer[version == 0] = 0
-    words = outer.view(np.uint64)
-    vtep = group(words[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 1])
+    behind = np.flatnonzero(version)
+    vteps = _outer(records, sent[behind])
+    words = vteps.view(np.uint64)
+    same_vtep = group(words[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 1])
+    vtep = np.zeros(len(sent), np.int64)
+    vtep[behind] = same_vtep.of_row + 1
+    names = [None, *(address(vteps[i], int(version[behind[i]])) for i in same_vtep.first.tolist())]
     end = parties.end_of[sent].astype(np.int64)
-    same = group(end * (len(vtep) + 1) + vtep.of_row)
-    last = same.max(records["end_ns"][record])
+    same = group(end * len(names) + vtep)
+    last = same.max(records["end_ns"][record], np.ones(len(sent), np.bool_))
     order = np.argsort(last, kind="stable")
     row = same.first[order]
-    told = zip(row.tolist(), end[row].tolist(), parties.vm_of[end[row]].tolist(), last[order].tolist(), strict=True)
-    for i, its_end, vm, last_ns in told:
-        yield its_end, vm, address(outer[i], int(version[i])) if version[i] else None, last_ns
+    told = (end[row], parties.vm_of[end[row]], vtep[row], last[order])
+    for its_end, vm, its_vtep, last_ns in zip(*(column.tolist() for column in told), strict=True):
+        yield its_end, vm, names[its_vtep], last_ns
+
+
+def _outer(records: NumpyArray, rows: NumpyArray) -> NumpyArray:
+    """The tunnel ends on the senders' side; rows from the number of records on are those that the server has sent."""
+    src = rows < len(records)
+    outer = np.empty((len(rows), 16), np.uint8)
+    outer[src], outer[~src] = records["outer_src"][rows[src]], records["outer_dst"][rows[~src] - len(records)]
+    return outer
 
 
 def _rtt(scene: Scene) -> dict[int, float]:

@@ -115,7 +115,9 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
     """The flows with most octets, as fields: a five-tuple never becomes a tag."""
     octets = (snapshot.records["c2s_bytes"] + snapshot.records["s2c_bytes"]).astype(np.int64)
     octets[snapshot.records["flags"] & OVERFLOW != 0] = 0
-    top = [int(i) for i in np.argsort(-octets, kind="stable")[:most] if octets[i]]
+    least = np.partition(octets, -most)[-most] if len(octets) > most else 0
+    heavy = np.flatnonzero((octets >= least) & (octets > 0))
+    top = heavy[np.argsort(-octets[heavy], kind="stable")][:most].tolist()
     flows = [flow_object(snapshot.records[i], parties, i) for i in top]
     fields = {}
     for metric in FLOW_TOP:
