@@ -20,22 +20,13 @@ _BITS = 63
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups in the order of their keys. ``of_row`` is the group of each row.
-
-    ``order`` holds the rows by group, those of a group in their own order; ``starts`` is where each group begins in it.
-    """
+    """Groups in the order of their keys: the group of each row, and the first row of each group."""
 
     of_row: Ints
-    order: Ints
-    starts: Ints
+    first: Ints
 
     def __len__(self) -> int:
-        return len(self.starts)
-
-    @property
-    def first(self) -> Ints:
-        """The first row of each group."""
-        return self.order[self.starts]
+        return len(self.first)
 
     def sum(self, rows: Array) -> Ints:
         """Exact sums over each group of a value a row."""
@@ -64,11 +55,11 @@ def group(keys: Array) -> Groups:
     np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
     of_row = np.empty(len(keys), np.int64)
     of_row[order] = np.cumsum(begins) - 1
-    return Groups(of_row, order, np.flatnonzero(begins))
+    return Groups(of_row, np.minimum.reduceat(order, np.flatnonzero(begins)) if len(keys) else of_row)
 
 
 def sorted_rows(keys: Array) -> tuple[Ints, Array]:
-    """The rows in the order of their keys, equals in their own order, and the keys in that order.
+    """The rows in the order of their keys, equals in any, and the keys in that order.
 
     With its row's number in the low bits a key is sorted as a plain number: several times faster than an argsort.
     """
@@ -77,5 +68,5 @@ def sorted_rows(keys: Array) -> tuple[Ints, Array]:
         packed = keys.astype(np.int64) << bits | np.arange(len(keys))
         packed.sort()
         return packed & ((1 << bits) - 1), packed >> bits
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     return order, keys[order]

@@ -68,9 +68,7 @@ def group_pairs(ends: Ends) -> PairGroups:
     # Every group has one of the other direction: the turned keys are the same keys in another order.
     reverse = group((dst[first] * size + src[first]) * services + both[first]).of_row
     scope = np.concatenate([ends.scope, ends.scope])[first]
-    return PairGroups(
-        groups.of_row, groups.order, groups.starts, ends, src[first], dst[first], both[first], scope, reverse
-    )
+    return PairGroups(groups.of_row, groups.first, ends, src[first], dst[first], both[first], scope, reverse)
 
 
 def with_traffic(records: NumpyArray) -> npt.NDArray[np.bool_]:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor import native
+from sensor.grouping import group
 from sensor.identity.domains import Domain, domain_of
-from sensor.keys import distinct as distinct_keys
 from sensor.keys import mix
 from sensor.native import NumpyArray
 
@@ -30,17 +30,15 @@ _ROW = struct.Struct("=16s2B4Hq6s")
 def distinct(records: NumpyArray) -> tuple[NumpyArray, npt.NDArray[np.intp]]:
     """The different ends of flows in a fixed order, and for each client, then each server, which of them it is."""
     hashes = np.concatenate([_hash(records, "client"), _hash(records, "server")])
-    different = distinct_keys(hashes)
-    inverse = np.searchsorted(different, hashes)
-    first = np.empty(len(different), np.intp)
-    first[inverse] = np.arange(len(hashes))  # one of its rows: they are all the same
+    same = group(hashes)
+    first = same.first
     endpoints = np.zeros(len(first), ENDPOINT)
     for side, of_side in (("client", first < len(records)), ("server", first >= len(records))):
         _fill(endpoints, of_side, records[first[of_side] % max(len(records), 1)], side)
     order = np.argsort(_as_octets(endpoints), kind="stable")
     place = np.empty(len(order), np.intp)
     place[order] = np.arange(len(order))
-    return endpoints[order], place[inverse]
+    return endpoints[order], place[same.of_row]
 
 
 def _fill(endpoints: NumpyArray, where: npt.NDArray[np.bool_], records: NumpyArray, side: str) -> None:
