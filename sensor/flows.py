@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sensor import native
-from sensor.identity.parties import SCOPES, Parties, address, resolve
+from sensor.identity.endpoints import address
+from sensor.identity.parties import SCOPES, Parties, resolve
 from sensor.identity.registry import EXTERNAL, Registry
 from sensor.metrics import DIRECTION, Metric
 from sensor.native import NumpyArray

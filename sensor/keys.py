@@ -22,6 +22,43 @@ def mix(*words: npt.NDArray[Any]) -> Keys:
     return mixed
 
 
+def distinct(keys: Keys) -> Keys:
+    """The different ones of many keys, in their order; a plain sort is far faster than ``np.unique``."""
+    ordered = np.sort(keys)
+    first = np.ones(len(keys), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
 def key_of(*words: object) -> int:
     """The key of names."""
     return hash(words) & 0xFFFFFFFFFFFFFFFF
+
+
+class Places:
+    """Where each key has its row, for keys that are asked for by the thousands."""
+
+    def __init__(self) -> None:
+        self._keys: Keys = np.zeros(0, np.uint64)
+        self._rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def of(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """The row of each of these keys; -1 of one that has none."""
+        if not len(self._keys):
+            return np.full(len(keys), -1, np.int64)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._rows[at], -1)
+
+    def add(self, keys: Keys, rows: npt.NDArray[np.int64]) -> None:
+        """Rows for keys, different ones, that have none yet."""
+        order = np.argsort(keys)
+        at = np.searchsorted(self._keys, keys[order])
+        self._keys, self._rows = np.insert(self._keys, at, keys[order]), np.insert(self._rows, at, rows[order])
+
+    def remove(self, rows: npt.NDArray[np.int64]) -> None:
+        """Forget the keys of these rows."""
+        kept = ~np.isin(self._rows, rows)
+        self._keys, self._rows = self._keys[kept], self._rows[kept]

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sensor.grouping import group
+from sensor.keys import Keys, Places, key_of, mix
 from sensor.output import standard_output, write
-from sensor.window import Report, Table, present
+from sensor.window import Labels, Report, Table, present
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,14 +92,15 @@ class Summary:
         self.received = 0
         self.folded_octets = 0
         """In ``other`` for want of a series."""
-        self._rows: dict[tuple[str, ...], int] = {}
+        self._places = Places()
+        self._pairs: list[tuple[str, ...]] = []
         self._sums = np.zeros((1024, len(_SUMS)), np.int64)
         self._least_rtt = np.full(1024, np.inf)
         self._worst_p95 = np.full(1024, -np.inf)
 
     def __len__(self) -> int:
         """Pairs that are kept apart."""
-        return len(self._rows)
+        return len(self._pairs)
 
     def add_report(self, report: Report) -> None:
         """Add one window."""
@@ -141,29 +144,44 @@ class Summary:
 
     def top(self, most: int) -> list[Pair]:
         """The pairs with most octets, the heaviest first."""
-        keys = list(self._rows)
+        keys = self._pairs
         heaviest = np.lexsort((np.arange(len(keys)), -self._sums[: len(keys), _SUMS.index("bytes")]))[:most]
         return [self._pair(keys[row], row) for row in heaviest.tolist()]
 
     def _add_pairs(self, table: Table) -> None:
-        columns = [table.tags.get(tag) or [""] * table.rows for tag in _TAGS]
-        rows = np.array([self._row(key) for key in zip(*columns, strict=True)], np.intp)
-        np.add.at(self._sums, rows, np.stack([_filled(table, name, 0) for name in _SUMS], axis=1).astype(np.int64))
+        rows = self._rows_of([table.tags.get(tag) or Labels.constant("", table.rows) for tag in _TAGS])
+        same = group(rows)
+        columns = [same.sum(_filled(table, name, 0).astype(np.int64)) for name in _SUMS]
+        self._sums[rows[same.first]] += np.stack(columns, axis=1)
         np.minimum.at(self._least_rtt, rows, _filled(table, "rtt_min_us", np.inf))
         np.maximum.at(self._worst_p95, rows, _filled(table, "rtt_p95_us", -np.inf))
 
-    def _row(self, key: tuple[str, ...]) -> int:
-        row = self._rows.get(key)
-        if row is not None:
-            return row
-        if len(self._rows) >= MOST_PAIRS and key != _OTHER:
-            return self._row(_OTHER)
-        row = self._rows[key] = len(self._rows)
-        if row == len(self._sums):
+    def _rows_of(self, tags: list[Labels]) -> NumpyArray:
+        """The row of each point's pair; all pairs beyond the most that are kept apart have the same."""
+        keys = _keys_of(tags)
+        rows = self._places.of(keys)
+        new = np.flatnonzero(rows < 0)
+        if not len(new):
+            return rows
+        first = new[np.sort(group(keys[new]).first)]  # in the order in which they came
+        room = max(MOST_PAIRS - len(self._pairs), 0)
+        self._enter([tag.take(first[:room]) for tag in tags])
+        rest = [Labels.of([name]) for name in _OTHER]
+        if len(first) > room and self._places.of(_keys_of(rest))[0] < 0:
+            self._enter(rest)
+        rows[new] = self._places.of(keys[new])
+        return np.where(rows < 0, self._places.of(_keys_of(rest)), rows)
+
+    def _enter(self, tags: list[Labels]) -> None:
+        """Rows for pairs that have none."""
+        before = len(self._pairs)
+        self._pairs += zip(*tags, strict=True)
+        self._places.add(_keys_of(tags), np.arange(before, len(self._pairs)))
+        while len(self._pairs) > len(self._sums):
+            more = len(self._sums)
             self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
-            self._least_rtt = np.concatenate([self._least_rtt, np.full(row, np.inf)])
-            self._worst_p95 = np.concatenate([self._worst_p95, np.full(row, -np.inf)])
-        return row
+            self._least_rtt = np.concatenate([self._least_rtt, np.full(more, np.inf)])
+            self._worst_p95 = np.concatenate([self._worst_p95, np.full(more, -np.inf)])
 
     def _pair(self, key: tuple[str, ...], row: int) -> Pair:
         sums = dict(zip(_SUMS, self._sums[row].tolist(), strict=True))
@@ -185,6 +203,14 @@ class Summary:
             loss_ratio=lost / sent if sent and sums["tcp_points"] else None,
             confidence=max(1 - sums["untold_segments"] / sums["data_packets"], 0) if sums["data_packets"] else 1,
         )
+
+
+def _keys_of(tags: list[Labels]) -> Keys:
+    """A key of each pair."""
+    lists = {id(tag.names): tag.names for tag in tags}  # some tags have theirs in common
+    keys = {number: np.array([key_of(name) for name in names], np.uint64) for number, names in lists.items()}
+    words = [keys[id(tag.names)][tag.codes] for tag in tags]
+    return mix(mix(*words[:3]), *words[3:])
 
 
 def _filled(table: Table, name: str, absent: float) -> NumpyArray:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sensor import native
+from sensor.grouping import group
 from sensor.identity.domains import Domain
-from sensor.identity.parties import OTHER, address, end_text, forwards
+from sensor.identity.endpoints import address, end_text, octets_of
+from sensor.identity.parties import OTHER
 from sensor.identity.registry import EXTERNAL, MULTICAST, UNSPECIFIED
 from sensor.native import NumpyArray
 
@@ -52,44 +55,50 @@ def cards_of(scene: Scene) -> list[Seen]:
     A card that was seen in two places is where it was seen last; one in two domains at the same time forwards between
     them, and is left out like routers and what is no VM.
     """
-    parties, found = scene.parties, _last_seen(scene)
-    endpoints = parties.endpoints
-    single = ~forwards(endpoints)
-    rtt = _rtt(scene)
+    parties, rtt = scene.parties, _rtt(scene)
+    octets = octets_of(parties.endpoints)
     seen: dict[tuple[str, int], Seen] = {}
-    for end, vtep, last_ns in found:
-        vm = int(parties.vm_of[end])
-        if not single[end] or parties.names[vm] in NO_VM:
-            continue
-        domain, ip, mac = end_text(endpoints[end])
-        before = seen[mac, vm].addresses if (mac, vm) in seen else ()
-        more = () if ip.startswith("fe80:") or ip in before else (ip,)
-        seen[mac, vm] = Seen(mac, vm, domain, Place(domain.name, vtep), (*before, *more), rtt.get(vm), last_ns)
+    for end, vm, vtep, last_ns in _last_seen(scene):
+        domain, ip, mac, _, _ = end_text(octets[end])
+        before = seen.get((mac, vm))
+        addresses = before.addresses if before else ()
+        if not ip.startswith("fe80:") and ip not in addresses:
+            addresses = (*addresses, ip)
+        seen[mac, vm] = Seen(mac, vm, domain, Place(domain.name, vtep), addresses, rtt.get(vm), last_ns)
     return list(seen.values())
 
 
-def _last_seen(scene: Scene) -> list[tuple[int, str | None, int]]:
-    """Each sender (index of its endpoint) with each tunnel end it was behind, in the order of their last packets."""
-    records, end_of = scene.records, scene.parties.end_of
-    tunnelled = np.where(np.isin(records["tunnel"], NO_HOSTS), 0, records["outer_ip_version"])
-    outer = np.concatenate([records["outer_src"], records["outer_dst"]])
-    outer[np.tile(tunnelled == 0, 2)] = 0
-    sent = np.flatnonzero(np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0)
-    words = np.ascontiguousarray(outer[sent]).view(np.uint64).reshape(-1, 2)
-    _, vtep = np.unique(words[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 1], return_inverse=True)
-    key = end_of[sent].astype(np.int64) * (len(sent) + 1) + vtep.reshape(-1)
-    unique, first, group = np.unique(key, return_index=True, return_inverse=True)
-    last = np.zeros(len(unique), np.int64)
-    np.maximum.at(last, group.reshape(-1), np.tile(records["end_ns"], 2)[sent])
+def _last_seen(scene: Scene) -> Iterator[tuple[int, int, str | None, int]]:
+    """Cards of single VMs that have sent: endpoint, VM, and each tunnel end it was behind; in order of last packets."""
+    records, parties = scene.records, scene.parties
+    is_vm = np.array([name not in NO_VM for name in parties.names], np.bool_)
+    wanted = (parties.single & is_vm[parties.vm_of])[parties.end_of]
+    sent = np.flatnonzero(wanted & (np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0))
+    record = sent % max(len(records), 1)
+    version = np.where(np.isin(records["tunnel"], NO_HOSTS), 0, records["outer_ip_version"])[record]
+    behind = np.flatnonzero(version)
+    vteps = _outer(records, sent[behind])
+    words = vteps.view(np.uint64)
+    same_vtep = group(words[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ words[:, 1])
+    vtep = np.zeros(len(sent), np.int64)
+    vtep[behind] = same_vtep.of_row + 1
+    names = [None, *(address(vteps[i], int(version[behind[i]])) for i in same_vtep.first.tolist())]
+    end = parties.end_of[sent].astype(np.int64)
+    same = group(end * len(names) + vtep)
+    last = same.max(records["end_ns"][record], np.ones(len(sent), np.bool_))
     order = np.argsort(last, kind="stable")
-    return [
-        (int(end_of[row]), _vtep(outer[row], int(tunnelled[row % len(records)])), last_ns)
-        for row, last_ns in zip(sent[first[order]].tolist(), last[order].tolist(), strict=True)
-    ]
+    row = same.first[order]
+    told = (end[row], parties.vm_of[end[row]], vtep[row], last[order])
+    for its_end, vm, its_vtep, last_ns in zip(*(column.tolist() for column in told), strict=True):
+        yield its_end, vm, names[its_vtep], last_ns
 
 
-def _vtep(octets: NumpyArray, version: int) -> str | None:
-    return address(octets, version) if version else None
+def _outer(records: NumpyArray, rows: NumpyArray) -> NumpyArray:
+    """The tunnel ends on the senders' side; rows from the number of records on are those that the server has sent."""
+    src = rows < len(records)
+    outer = np.empty((len(rows), 16), np.uint8)
+    outer[src], outer[~src] = records["outer_src"][rows[src]], records["outer_dst"][rows[~src] - len(records)]
+    return outer
 
 
 def _rtt(scene: Scene) -> dict[int, float]:
@@ -101,7 +110,8 @@ def _rtt(scene: Scene) -> dict[int, float]:
     least = np.full(len(parties.names), np.inf)
     for vm, direction, half in ((parties.server, "c2s", "server"), (parties.client, "s2c", "client")):
         sampled = records[f"{direction}_rtt_count"] > 0
-        np.minimum.at(least, vm[sampled], records[f"{direction}_rtt_min_ns"][sampled])
+        np.minimum.at(least, vm[sampled], records[f"{direction}_rtt_min_ns"][sampled].astype(np.float64))
         shaken = records[f"handshake_{half}_ns"] != native.ABSENT
-        np.minimum.at(least, vm[shaken], records[f"handshake_{half}_ns"][shaken])
-    return {int(vm): float(least[vm] / 1e3) for vm in np.flatnonzero(np.isfinite(least))}
+        np.minimum.at(least, vm[shaken], records[f"handshake_{half}_ns"][shaken].astype(np.float64))
+    known = np.flatnonzero(np.isfinite(least))
+    return dict(zip(known.tolist(), (least[known] / 1e3).tolist(), strict=True))

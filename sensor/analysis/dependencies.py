@@ -7,7 +7,7 @@ refused or scanned proves none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ import numpy.typing as npt
 from sensor import native
 from sensor.analysis.quantiles import Floats, merged_quantiles
 from sensor.analysis.trust import ratio
+from sensor.grouping import Groups, group
 from sensor.identity.parties import UNKNOWN, Parties
+from sensor.keys import Keys, key_of, mix
 from sensor.native import NumpyArray
 from sensor.protocols import TCP, UDP, protocol_name
 from sensor.services import EPHEMERAL_LOWEST, service_name
@@ -32,6 +34,19 @@ _PORTS = 65536
 _ENDS = {word: number for number, word in enumerate(native.ENDS)}
 _STATES = {word: number for number, word in enumerate(native.STATES)}
 _ROLES = {word: number for number, word in enumerate(native.ROLES)}
+
+
+Name = tuple[str, str, str, str, str, str]
+"""Client VM, its tenant, server VM, its tenant, protocol, service."""
+
+
+def keys_of(names: Sequence[Name]) -> Keys:
+    """The keys that ``Edges.keys`` has for edges of these names."""
+    words = [
+        (key_of(client_tenant, client), key_of(server_tenant, server), key_of(*service))
+        for client, client_tenant, server, server_tenant, *service in names
+    ]
+    return mix(*np.array(words, np.uint64).reshape(-1, 3).T)
 
 
 @dataclass(frozen=True)
@@ -65,12 +80,20 @@ class Edges:
     def __len__(self) -> int:
         return len(self.client)
 
-    def names(self) -> Iterator[tuple[str, str, str, str, str, str]]:
-        """Client, its tenant, server, its tenant, protocol and service of each edge."""
+    def keys(self) -> Keys:
+        """A key of each edge, the same in every window."""
+        who = self.parties.keys
+        what = np.array([key_of(*service) for service in self.services], np.uint64)
+        return mix(who[self.client], who[self.server], what[self.service])
+
+    def named(self, which: Ints) -> list[Name]:
+        """These edges by their names."""
         names, tenants = self.parties.names, self.parties.tenants
-        ends = zip(self.client.tolist(), self.server.tolist(), self.service.tolist(), strict=True)
-        for client, server, service in ends:
-            yield (names[client], tenants[client], names[server], tenants[server], *self.services[service])
+        ends = (self.client[which].tolist(), self.server[which].tolist(), self.service[which].tolist())
+        return [
+            (names[client], tenants[client], names[server], tenants[server], *self.services[service])
+            for client, server, service in zip(*ends, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -87,18 +110,20 @@ def dependency_edges(snapshot: Snapshot, parties: Parties) -> Edges:
     """The edges of a window, and what failed in it."""
     told = _tell(snapshot, parties)
     used = np.flatnonzero(told.answered | told.failed)
-    records = snapshot.records[used]
-    services, service = _services(records)
+    records = snapshot.records
+    services, service = _services(records["protocol"][used], records["server_port"][used])
     client, server = parties.client[used].astype(np.int64), parties.server[used].astype(np.int64)
-    key = (client * len(parties.names) + server) * max(len(services), 1) + service
-    unique, first, group = np.unique(key, return_index=True, return_inverse=True)
-    group = group.reshape(-1)
+    groups = group((client * len(parties.names) + server) * max(len(services), 1) + service)
+    first, total = groups.first, groups.sum
 
-    def total(values: NumpyArray) -> Ints:
-        return _total(values, group, len(unique))
+    def of(name: str) -> NumpyArray:
+        # A field at a time: a record is long, and most of it is not looked at.
+        result: NumpyArray = records[name][used]
+        return result
 
-    response_count, rtt_count = total(records["response_count"]), total(records["c2s_rtt_count"])
-    shaken = records["handshake_server_ns"] != native.ABSENT
+    response_count, rtt_count = total(of("response_count")), total(of("c2s_rtt_count"))
+    handshake_ns = of("handshake_server_ns")
+    shaken = handshake_ns != native.ABSENT
     return Edges(
         parties,
         services,
@@ -110,29 +135,24 @@ def dependency_edges(snapshot: Snapshot, parties: Parties) -> Edges:
         connections=total(told.opened[used]),
         failed=total(told.failed[used]),
         flows=total(told.answered[used]),
-        c2s_bytes=total(records["c2s_bytes"]),
-        s2c_bytes=total(records["s2c_bytes"]),
+        c2s_bytes=total(of("c2s_bytes")),
+        s2c_bytes=total(of("s2c_bytes")),
         response_count=response_count,
-        response_avg_us=ratio(total(records["response_sum_ns"]), response_count) / 1e3,
-        response_p95_us=_response_p95(snapshot, used, group, len(unique)),
-        rtt_avg_us=ratio(total(records["c2s_rtt_sum_ns"]), rtt_count) / 1e3,
-        handshake_us=ratio(total(np.where(shaken, records["handshake_server_ns"], 0)), total(shaken)) / 1e3,
+        response_avg_us=ratio(total(of("response_sum_ns")), response_count) / 1e3,
+        response_p95_us=_response_p95(snapshot, used, groups),
+        rtt_avg_us=ratio(total(of("c2s_rtt_sum_ns")), rtt_count) / 1e3,
+        handshake_us=ratio(total(np.where(shaken, handshake_ns, 0)), total(shaken)) / 1e3,
     )
 
 
-def _total(values: NumpyArray, group: Ints, groups: int) -> Ints:
-    """Exact sums; floats hold integers up to 2^53, which is 9 petabytes or 104 days in ns."""
-    return np.bincount(group, weights=values, minlength=groups).astype(np.int64)
-
-
-def _response_p95(snapshot: Snapshot, used: npt.NDArray[np.intp], group: Ints, groups: int) -> Floats:
+def _response_p95(snapshot: Snapshot, used: npt.NDArray[np.intp], groups: Groups) -> Floats:
     group_of_record = np.full(len(snapshot.records), -1, np.int64)
-    group_of_record[used] = group
+    group_of_record[used] = groups.of_row
     bins = snapshot.bins[snapshot.bins["histogram"] == native.HISTOGRAMS.index("response")]
     group_of_bin = group_of_record[bins["record"]]
     bins, group_of_bin = bins[group_of_bin >= 0], group_of_bin[group_of_bin >= 0]
     bucket, count = bins["bucket"].astype(np.int64), bins["count"].astype(np.int64)
-    result: Floats = merged_quantiles(group_of_bin, bucket, count, groups, (0.95,))[:, 0] / 1e3
+    result: Floats = merged_quantiles(group_of_bin, bucket, count, len(groups), (0.95,))[:, 0] / 1e3
     return result
 
 
@@ -227,13 +247,17 @@ def _given_up(records: NumpyArray) -> Mask:
     return result
 
 
-def _services(records: NumpyArray) -> tuple[list[tuple[str, str]], Ints]:
+def _services(protocol: NumpyArray, server_port: NumpyArray) -> tuple[list[tuple[str, str]], Ints]:
     """Protocol and service names, and for each record which of them it has."""
-    port = np.minimum(records["server_port"].astype(np.int64), EPHEMERAL_LOWEST)
-    unique, inverse = np.unique(records["protocol"].astype(np.int64) * _PORTS + port, return_inverse=True)
-    protocols = [protocol_name(key // _PORTS) for key in unique.tolist()]
-    ports = [key % _PORTS for key in unique.tolist()]
-    named = [(name, service_name(name, port)) for name, port in zip(protocols, ports, strict=True)]
+    port = np.minimum(server_port.astype(np.int64), EPHEMERAL_LOWEST)
+    keys = protocol.astype(np.int64) * _PORTS + port
+    same = group(keys)
+    named = [_service(*divmod(key, _PORTS)) for key in keys[same.first].tolist()]
     place = {pair: number for number, pair in enumerate(sorted(set(named)))}
     index = np.array([place[pair] for pair in named], np.int64)
-    return list(place), index[inverse.reshape(-1)]
+    return list(place), index[same.of_row]
+
+
+def _service(protocol: int, port: int) -> tuple[str, str]:
+    name = protocol_name(protocol)
+    return name, service_name(name, port)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from sensor.analysis.dependencies import DYNAMIC, Edges, Ints, Mask
+from sensor.analysis.dependencies import DYNAMIC, Edges, Ints, Mask, Name, keys_of
 from sensor.analysis.findings import Finding, Severity
 from sensor.analysis.limit import Limit
 from sensor.analysis.quantiles import Floats
 from sensor.identity.parties import SCOPES
 from sensor.identity.registry import EXTERNAL
+from sensor.keys import Keys, Places
 from sensor.native import NumpyArray
 from sensor.protocols import TCP, protocol_name
 from sensor.window import Column, Labels, Table
@@ -63,9 +64,6 @@ _INTEGERS = _COLUMNS.index("usual")
 _LOG_MOST = 50.0
 _LONGEST_NS = 1 << 62
 
-Key = tuple[str, str, str, str, str, str]
-"""Client VM, its tenant, server VM, its tenant, protocol, service."""
-
 
 @dataclass(frozen=True)
 class Dependencies:
@@ -85,55 +83,56 @@ class EdgeBook:
         self.dropped = 0
         self.withheld = 0
         self._limits = limits
-        self._rows: dict[Key, int] = {}
-        self._keys: list[Key | None] = []
+        self._places = Places()
+        self._names: list[Name | None] = []
         self._free: list[int] = []
         self._state = np.zeros(0, _STATE)
         self._began_ns: int | None = None
         self._heard_ns = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def add(self, edges: Edges, start_ns: int, end_ns: int, sensor: str) -> Dependencies:
         """Take a window's edges in."""
         self._began_ns = start_ns if self._began_ns is None else self._began_ns
         if len(edges.parties.client):  # a wire without any flow may be a dead mirror: nothing is missed on it
             self._heard_ns += end_ns - start_ns
-        keys = list(edges.names())
-        rows = np.array([self._rows.get(key, -1) for key in keys], np.int64)
+        keys = edges.keys()
+        rows = self._places.of(keys)
         new = np.flatnonzero((rows < 0) & edges.proven)
         if len(new):
-            rows[new] = self._enter([keys[i] for i in new.tolist()], rows[rows >= 0], start_ns)
+            rows[new] = self._enter(edges.named(new), keys[new], rows[rows >= 0], start_ns)
         known = np.flatnonzero(rows >= 0)
         self._count(edges, rows, known, end_ns)
         slow = self._compare(edges, rows, known, (end_ns - start_ns) / 1e9)
         findings = [
-            *self._new(keys, rows, new, end_ns),
+            *self._new(edges, rows, new, end_ns),
             *self._vanished(),
-            *self._failing(edges, keys, known),
-            *self._slow(edges, keys, rows, slow),
+            *self._failing(edges, known),
+            *self._slow(edges, rows, slow),
         ]
-        return Dependencies(
-            self._table(edges, keys, rows, np.flatnonzero((rows >= 0) | edges.proven), sensor), findings
-        )
+        return Dependencies(self._table(edges, rows, np.flatnonzero((rows >= 0) | edges.proven), sensor), findings)
 
     # ---- what is kept
 
     def _most(self) -> int:
         return int(self._limits["edges_held"])
 
-    def _enter(self, keys: list[Key], busy: Ints, start_ns: int) -> Ints:
+    def _enter(self, names: list[Name], keys: Keys, busy: Ints, start_ns: int) -> Ints:
         """Rows for new edges; -1 where every place is taken by an edge of this very window."""
-        self._make_room(len(keys), busy)
-        entered = np.full(len(keys), -1, np.int64)
-        for i, key in enumerate(keys[: max(0, self._most() - len(self._rows))]):
-            row = self._free.pop() if self._free else len(self._keys)
-            if row == len(self._keys):
-                self._keys.append(None)
-            self._keys[row], self._rows[key], entered[i] = key, row, row
-        if len(self._keys) > len(self._state):
-            grown = np.zeros(max(2 * len(self._keys), 1024), _STATE)
+        self._make_room(len(names), busy)
+        count = min(len(names), max(0, self._most() - len(self)))
+        rows = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        rows += range(len(self._names), len(self._names) + count - len(rows))
+        self._names += [None] * (max(rows, default=-1) + 1 - len(self._names))
+        for row, name in zip(rows, names, strict=False):
+            self._names[row] = name
+        entered = np.full(len(names), -1, np.int64)
+        entered[:count] = rows
+        self._places.add(keys[:count], entered[:count])
+        if len(self._names) > len(self._state):
+            grown = np.zeros(max(2 * len(self._names), 1024), _STATE)
             grown[: len(self._state)] = self._state
             self._state = grown
         fresh = np.zeros(1, _STATE)
@@ -144,24 +143,22 @@ class EdgeBook:
         return entered
 
     def _make_room(self, wanted: int, busy: Ints) -> None:
-        excess = len(self._rows) + wanted - self._most()
+        excess = len(self) + wanted - self._most()
         if excess <= 0:
             return
         idle = self._held()
         idle[busy] = False
         candidates = np.flatnonzero(idle)
         oldest = candidates[np.argsort(self._state["last_seen_ns"][candidates], kind="stable")][:excess]
+        self._places.remove(oldest)
         for row in oldest.tolist():
-            key = self._keys[row]
-            if key is not None:
-                del self._rows[key]
-            self._keys[row] = None
+            self._names[row] = None
             self._free.append(row)
         self.dropped += len(oldest)
 
     def _held(self) -> Mask:
         held = np.zeros(len(self._state), bool)
-        held[: len(self._keys)] = True
+        held[: len(self._names)] = True
         held[self._free] = False
         return held
 
@@ -213,13 +210,13 @@ class EdgeBook:
 
     # ---- what is said
 
-    def _new(self, keys: list[Key], rows: Ints, new: NumpyArray, end_ns: int) -> list[Finding]:
+    def _new(self, edges: Edges, rows: Ints, new: NumpyArray, end_ns: int) -> list[Finding]:
         if self._began_ns is None or end_ns - self._began_ns <= self._limits["edge_learning"] * 1e9:
             return []
         findings = []
-        for i in self._most_of(new[rows[new] >= 0]):
-            client, server = _ends(keys[i])
-            findings.append(_finding("edge_new", "info", keys[i], f"{client} uses {server} for the first time"))
+        for name in edges.named(self._most_of(new[rows[new] >= 0])):
+            client, server = _ends(name)
+            findings.append(_finding("edge_new", "info", name, f"{client} uses {server} for the first time"))
         return findings
 
     def _vanished(self) -> list[Finding]:
@@ -231,56 +228,57 @@ class EdgeBook:
         rows = np.flatnonzero(gone)
         state["gone"][rows] = True
         findings = []
-        for row in self._most_of(rows):
-            key = self._keys[row]
-            if key is not None:
-                client, server = _ends(key)
+        for row in self._most_of(rows).tolist():
+            name = self._names[row]
+            if name is not None:
+                client, server = _ends(name)
                 seconds, windows = int(quiet_ns[row] // 1_000_000_000), int(state["windows"][row])
                 detail = f"{client} has not used {server} for {seconds} s; before, it did in {windows} windows"
-                findings.append(_finding("edge_vanished", "info", key, detail, seconds=seconds, windows=windows))
+                findings.append(_finding("edge_vanished", "info", name, detail, seconds=seconds, windows=windows))
         return findings
 
-    def _failing(self, edges: Edges, keys: list[Key], known: NumpyArray) -> list[Finding]:
+    def _failing(self, edges: Edges, known: NumpyArray) -> list[Finding]:
         failed = edges.failed[known]
         dynamic = np.array([service == DYNAMIC for _, service in edges.services], bool)[edges.service[known]]
         # Behind a dynamic port is any service: a scan of such ports is not the known one failing.
         failing = (failed >= self._limits["edge_failed_least"]) & ~dynamic
         failing &= failed > self._limits["edge_failed_ratio"] * (failed + edges.connections[known])
         findings = []
-        for i in self._most_of(known[failing]):
-            client, server = _ends(keys[i])
+        said = self._most_of(known[failing])
+        for i, name in zip(said.tolist(), edges.named(said), strict=True):
+            client, server = _ends(name)
             lost, attempts = int(edges.failed[i]), int(edges.failed[i] + edges.connections[i])
             detail = f"{lost} of {attempts} attempts of {client} at {server} failed"
-            findings.append(_finding("edge_failing", "warning", keys[i], detail, failed=lost, attempts=attempts))
+            findings.append(_finding("edge_failing", "warning", name, detail, failed=lost, attempts=attempts))
         return findings
 
-    def _slow(self, edges: Edges, keys: list[Key], rows: Ints, slow: NumpyArray) -> list[Finding]:
+    def _slow(self, edges: Edges, rows: Ints, slow: NumpyArray) -> list[Finding]:
         findings = []
-        into: dict[tuple[str, str], list[Key]] = {}
-        for i in slow.tolist():
-            into.setdefault(keys[i][2:4], []).append(keys[i])
-        for i in self._most_of(slow):
-            client, server = _ends(keys[i])
+        into: dict[tuple[str, str], list[Name]] = {}
+        names = edges.named(slow)
+        for name in names:
+            into.setdefault(name[2:4], []).append(name)
+        for i, name in zip(self._most_of(slow).tolist(), names, strict=False):
+            client, server = _ends(name)
             now, usual = round(float(edges.response_p95_us[i])), round(float(np.exp(self._state["usual"][rows[i]])))
             responses = int(edges.response_count[i])
             detail = f"95 % of {responses} answers of {server} to {client} came within {now} us; usual are {usual} us"
-            if above := _above(keys[i], into):
+            if above := _above(name, into):
                 detail += f"; slow with it, above: {', '.join(above)}"
             findings.append(
                 _finding(
-                    "edge_slow", "warning", keys[i], detail, response_p95_us=now, usual_p95_us=usual,
+                    "edge_slow", "warning", name, detail, response_p95_us=now, usual_p95_us=usual,
                     responses=responses,
                 )
             )  # fmt: skip
         return findings
 
-    def _most_of(self, found: NumpyArray) -> list[int]:
+    def _most_of(self, found: NumpyArray) -> NumpyArray:
         self.withheld += max(len(found) - MOST_SAID, 0)
-        result: list[int] = found[:MOST_SAID].tolist()
-        return result
+        return found[:MOST_SAID]
 
-    def _table(self, edges: Edges, keys: list[Key], rows: Ints, shown: NumpyArray, sensor: str) -> Table:
-        named = [keys[i] for i in shown.tolist()]
+    def _table(self, edges: Edges, rows: Ints, shown: NumpyArray, sensor: str) -> Table:
+        parties = edges.parties
         held = rows[shown] >= 0
         first_seen = self._state["first_seen_ns"][rows[shown]] if held.any() else np.zeros(len(shown), np.int64)
         fields = {
@@ -297,21 +295,22 @@ class EdgeBook:
             "first_seen": Column(np.where(held, first_seen, 0), held),
         }
         tags = {
-            "sensor": Labels.constant(sensor, len(named)),
-            "client_vm": Labels.of(key[0] for key in named),
-            "server_vm": Labels.of(key[2] for key in named),
-            "client_tenant": Labels.of(key[1] for key in named),
-            "server_tenant": Labels.of(key[3] for key in named),
-            "service": Labels.of(service_tag(key[4], key[5]) for key in named),
+            "sensor": Labels.constant(sensor, len(shown)),
+            "client_vm": Labels(edges.client[shown], parties.names),
+            "server_vm": Labels(edges.server[shown], parties.names),
+            "client_tenant": Labels(edges.client[shown], parties.tenants),
+            "server_tenant": Labels(edges.server[shown], parties.tenants),
+            "service": Labels(edges.service[shown], [service_tag(*service) for service in edges.services]),
             "scope": Labels(edges.scope[shown], SCOPES),
         }
-        return Table("dependency", len(named), tags, fields)
+        return Table("dependency", len(shown), tags, fields)
 
     # ---- over restarts
 
     def to_json(self) -> dict[str, Any]:
         """Everything that is remembered, for ``from_json``."""
-        entries = [[*key, *self._state[row].tolist()] for key, row in self._rows.items()]
+        kept = zip(self._names, self._state.tolist(), strict=False)
+        entries = [[*name, *state] for name, state in kept if name is not None]
         return {
             "version": VERSION,
             "began_ns": self._began_ns,
@@ -340,8 +339,8 @@ class EdgeBook:
             book.dropped += len(read) - book._most()
         kept_edges = dict(read[: book._most()])
         book._began_ns, book._heard_ns = began_ns, heard_ns
-        book._keys = list(kept_edges)
-        book._rows = {key: row for row, key in enumerate(kept_edges)}
+        book._names = list(kept_edges)
+        book._places.add(keys_of(list(kept_edges)), np.arange(len(kept_edges)))
         book._state = np.array(list(kept_edges.values()), _STATE)
         return book
 
@@ -350,7 +349,7 @@ MOST_ABOVE = 5
 """Edges named in the detail of a slow one."""
 
 
-def _above(key: Key, into: Mapping[tuple[str, str], list[Key]]) -> list[str]:
+def _above(key: Name, into: Mapping[tuple[str, str], list[Name]]) -> list[str]:
     """Slow edges that lead to the client of a slow one, and on upwards: they wait for it. The nearest first."""
     seen, waiting = {key[:2]}, [key[:2]]
     found: list[str] = []
@@ -369,21 +368,21 @@ def service_tag(protocol: str, service: str) -> str:
     return service if protocol == protocol_name(TCP) else f"{service}/{protocol}"
 
 
-def _ends(key: Key) -> tuple[str, str]:
+def _ends(key: Name) -> tuple[str, str]:
     """Client and service in words; the server's tenant where it is another one."""
     client, client_tenant, server, server_tenant, protocol, service = key
     across = f" of tenant {server_tenant}" if server_tenant not in (client_tenant, EXTERNAL) else ""
     return client, f"{server} {service_tag(protocol, service)}{across}"
 
 
-def _finding(kind: str, severity: Severity, key: Key, detail: str, **counts: int) -> Finding:
+def _finding(kind: str, severity: Severity, key: Name, detail: str, **counts: int) -> Finding:
     client, client_tenant, server, server_tenant, protocol, service = key
     tenant = client_tenant if client_tenant != EXTERNAL else server_tenant
     target = f"{server} {service_tag(protocol, service)}"
     return Finding(kind, severity, tenant, client, target, detail, counts, once=kind in ("edge_new", "edge_vanished"))
 
 
-def _entry(entry: object, number: int) -> tuple[Key, NumpyArray]:
+def _entry(entry: object, number: int) -> tuple[Name, NumpyArray]:
     """One kept edge; every value has its type and is finite."""
     names = 6
     if not isinstance(entry, list) or len(entry) != names + len(_COLUMNS):

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 from sensor.analysis.cards import Seen, cards_of
+from sensor.identity.endpoints import address
 from sensor.identity.heard import Heard
 from sensor.identity.inventory import Inventory
-from sensor.identity.parties import Parties, address
+from sensor.identity.parties import Parties
 from sensor.identity.registry import EXTERNAL
 from sensor.native import NumpyArray
 

@@ -11,10 +11,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from sensor.analysis.groups import Ends, Ints, PairGroups, group_pairs, rows_of
-from sensor.analysis.series import HEAVY_OCTETS, Keys, Mask, SeriesBudget, symmetric
+from sensor.analysis.groups import Ends, PairGroups, group_pairs, rows_of
+from sensor.analysis.series import HEAVY_OCTETS, Mask, SeriesBudget, symmetric
+from sensor.grouping import Groups, Ints, group
 from sensor.identity.parties import OTHER, SCOPES
 from sensor.identity.registry import EXTERNAL
+from sensor.keys import Keys
 from sensor.metrics import MEASUREMENTS
 from sensor.native import NumpyArray
 from sensor.window import Column, Labels, Table, present
@@ -64,15 +66,14 @@ def _admitted(budget: SeriesBudget, keys: Keys, octets: Ints, are_sums: bool) ->
 
 
 def _admitted_now(budget: SeriesBudget, keys: Keys, octets: Ints, are_sums: bool) -> Mask:
-    unique, first, of_row, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-    of_row = of_row.reshape(-1)
-    total = np.zeros(len(unique), np.int64)
-    np.add.at(total, of_row, octets)
+    same = group(keys)
+    count = same.sum(np.ones(len(keys), np.bool_))
     # In the rows' own order, which does not depend on the keys: equals get in alike in every run.
-    order = np.argsort(first, kind="stable")
-    chosen = np.zeros(len(unique), np.bool_)
-    chosen[order] = budget.admit(unique[order], total[order], count[order], are_sums=are_sums)
-    result: Mask = chosen[of_row]
+    order = np.argsort(same.first)
+    chosen = np.zeros(len(same), np.bool_)
+    wanted = keys[same.first[order]]
+    chosen[order] = budget.admit(wanted, same.sum(octets)[order], count[order], are_sums=are_sums)
+    result: Mask = chosen[same.of_row]
     return result
 
 
@@ -118,10 +119,10 @@ def dependency_within(budget: SeriesBudget, table: Table) -> Table:
     if not refused.any():
         return table
     budget.note_folded(int(refused.sum()))
-    folded = _summed(table, refused, ("client_vm", "server_vm", "service"), spared=EXTERNAL)
-    others = np.flatnonzero(np.array([service == OTHER for service in folded.tags["service"]], bool))
+    folded = _summed(budget, table, refused, ("client_vm", "server_vm", "service"), spared=EXTERNAL)
+    others = np.flatnonzero(_is(folded.tags["service"], OTHER))
     refused = _refused_edges(budget, folded, others, are_sums=True)
-    return _summed(folded, refused, _EDGE[:-1]) if refused.any() else folded
+    return _summed(budget, folded, refused, _EDGE[:-1]) if refused.any() else folded
 
 
 _EDGE = ("client_vm", "server_vm", "client_tenant", "server_tenant", "service", "scope")
@@ -135,30 +136,37 @@ def _refused_edges(budget: SeriesBudget, table: Table, asked: npt.NDArray[np.int
     return refused
 
 
-def _summed(table: Table, refused: Mask, vague: tuple[str, ...], spared: str | None = None) -> Table:
+def _summed(
+    budget: SeriesBudget, table: Table, refused: Mask, vague: tuple[str, ...], spared: str | None = None
+) -> Table:
     """Refused rows with ``other`` in the vague tags, and those that are the same then put together."""
     tags = {name: _vague(tag, refused, spared) if name in vague else tag for name, tag in table.tags.items()}
-    rows = list(zip(*tags.values(), strict=True))
-    place = {row: number for number, row in enumerate(dict.fromkeys(rows))}
-    group = np.array([place[row] for row in rows], np.intp)
-    first = np.unique(group, return_index=True)[1]
+    same = group(budget.keys(table.measurement, *tags.values()))
+    # In the rows' own order, which does not depend on the keys.
+    order = np.argsort(same.first)
+    first = same.first[order]
     reduce = {metric.name: metric.reduce for metric in MEASUREMENTS[table.measurement][1]}
-    fields = {name: _reduced(column, reduce[name], group, first) for name, column in table.fields.items()}
+    fields = {name: _reduced(column, reduce[name], same, order) for name, column in table.fields.items()}
     return Table(table.measurement, len(first), {name: tag.take(first) for name, tag in tags.items()}, fields)
 
 
 def _vague(tag: Labels, refused: Mask, spared: str | None) -> Labels:
-    pairs = zip(tag, refused.tolist(), strict=True)
-    return Labels.of(OTHER if hidden and name != spared else name for name, hidden in pairs)
+    hidden = refused if spared is None else refused & ~_is(tag, spared)
+    return Labels(np.where(hidden, len(tag.names), tag.codes), [*tag.names, OTHER])
 
 
-def _reduced(column: Column, reduce: str, group: npt.NDArray[np.intp], first: npt.NDArray[np.intp]) -> Column:
-    alone = np.bincount(group, minlength=len(first)) == 1
+def _is(tag: Labels, name: str) -> Mask:
+    """The rows that have this name."""
+    result: Mask = np.array([one == name for one in tag.names], np.bool_)[tag.codes]
+    return result
+
+
+def _reduced(column: Column, reduce: str, same: Groups, order: Ints) -> Column:
+    """One value for each of the groups, which are wanted in this order."""
     here = present(column)
     if reduce == "sum":
-        total = np.zeros(len(first), column.values.dtype)
-        np.add.at(total, group[here], column.values[here])
-        return Column(total, np.bincount(group[here], minlength=len(first)) > 0)
+        return Column(same.sum(np.where(here, column.values, 0))[order], same.sum(here)[order] > 0)
+    first, alone = same.first[order], same.sum(np.ones(len(here), np.bool_))[order] == 1
     return Column(column.values[first], here[first] & alone)
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sensor.grouping import Groups, Ints, group
 from sensor.identity.parties import Parties
 from sensor.native import HAS_PORTS, OVERFLOW, NumpyArray
 from sensor.protocols import WITH_PORTS, protocol_name
 from sensor.services import service_name
 
-Ints = npt.NDArray[np.int64]
 DIRECTIONS = ("c2s", "s2c")
 
 
@@ -34,37 +34,19 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class PairGroups:
+class PairGroups(Groups):
     """Each record appears twice, once for each direction: rows 0..n-1 client to server, n..2n-1 server to client.
 
-    ``of_row`` is the group of each row; the arrays of the groups are ``src``, ``dst``, ``service`` and ``scope``
+    The arrays of the groups are ``src``, ``dst``, ``service`` and ``scope``
     (indices as in ``ends``) and ``reverse`` (the group of the other direction).
     """
 
     ends: Ends
-    of_row: Ints
     src: Ints
     dst: Ints
     service: Ints
     scope: Ints
     reverse: Ints
-    order: Ints
-    starts: Ints
-
-    def __len__(self) -> int:
-        return len(self.src)
-
-    def sum(self, rows: NumpyArray) -> Ints:
-        """Exact sums over each group of a value a row."""
-        return np.add.reduceat(rows[self.order].astype(np.int64), self.starts) if len(self) else np.zeros(0, np.int64)
-
-    def min(self, rows: NumpyArray) -> NumpyArray:
-        """The least value of each group."""
-        return np.minimum.reduceat(rows[self.order], self.starts) if len(self) else rows
-
-    def max(self, rows: NumpyArray) -> NumpyArray:
-        """The greatest value of each group."""
-        return np.maximum.reduceat(rows[self.order], self.starts) if len(self) else rows
 
 
 def ends_of(records: NumpyArray, parties: Parties) -> Ends:
@@ -81,14 +63,12 @@ def group_pairs(ends: Ends) -> PairGroups:
     src, dst = np.concatenate([ends.client, ends.server]), np.concatenate([ends.server, ends.client])
     both = np.concatenate([ends.service, ends.service])
     size, services = len(ends.names), max(len(ends.services), 1)
-    unique, first, of_row = np.unique((src * size + dst) * services + both, return_index=True, return_inverse=True)
-    of_row = of_row.reshape(-1)
-    backwards = (dst[first] * size + src[first]) * services + both[first]
-    order = np.argsort(of_row, kind="stable")
-    starts = np.searchsorted(of_row[order], np.arange(len(unique)))
-    reverse = np.searchsorted(unique, backwards)
+    groups = group((src * size + dst) * services + both)
+    first = groups.first
+    # Every group has one of the other direction: the turned keys are the same keys in another order.
+    reverse = group((dst[first] * size + src[first]) * services + both[first]).of_row
     scope = np.concatenate([ends.scope, ends.scope])[first]
-    return PairGroups(ends, of_row, src[first], dst[first], both[first], scope, reverse, order, starts)
+    return PairGroups(groups.of_row, groups.first, ends, src[first], dst[first], both[first], scope, reverse)
 
 
 def with_traffic(records: NumpyArray) -> npt.NDArray[np.bool_]:
@@ -108,11 +88,11 @@ def services_of(records: NumpyArray) -> tuple[list[tuple[str, str]], Ints]:
     ports = (records["flags"] & HAS_PORTS != 0) & np.isin(records["protocol"], WITH_PORTS)
     port = np.where(ports, records["server_port"].astype(np.int64), -1)
     key = np.where(records["flags"] & OVERFLOW, -1, records["protocol"].astype(np.int64) * 65537 + port + 1)
-    unique, inverse = np.unique(key, return_inverse=True)
-    named = [_service(int(k)) for k in unique]
-    distinct = sorted(set(named))
-    index = np.array([distinct.index(pair) for pair in named], dtype=np.int64)
-    return distinct, index[inverse.reshape(-1)] if len(unique) else np.zeros(0, np.int64)
+    same = group(key + 1)
+    named = [_service(k) for k in key[same.first].tolist()]
+    place = {pair: number for number, pair in enumerate(sorted(set(named)))}
+    index = np.array([place[pair] for pair in named], dtype=np.int64)
+    return list(place), index[same.of_row]
 
 
 def _service(key: int) -> tuple[str, str]:

@@ -51,8 +51,8 @@ class LifeWatch:
     def _heard(self, scene: Scene, learning: bool) -> Iterator[Finding]:
         cards = {} if learning else {seen.vm: seen for seen in scene.cards}
         for vm, last_ns in senders(scene):
-            tenant, name = scene.parties.tenants[vm], scene.parties.names[vm]
-            life = self._lives.pop((tenant, name), None)
+            key = tenant, name = scene.parties.tenants[vm], scene.parties.names[vm]
+            life = self._lives.pop(key, None)
             if life is None:
                 self._make_room()
                 life = _Life(last_ns, last_ns)
@@ -62,7 +62,7 @@ class LifeWatch:
                 away = (last_ns - life.last_ns) / 1e9
                 yield _said("vm_returned", tenant, name, f"sends again after {away:.0f} s at most", last_ns)
             life.silent, life.last_ns = False, max(life.last_ns, last_ns)
-            self._lives[tenant, name] = life  # at the end: the order is that of when they were last heard
+            self._lives[key] = life  # at the end: the order is that of when they were last heard
 
     def _missed(self, now_ns: int) -> Iterator[Finding]:
         """Those that are silent for too long are at the beginning: the rest need not be looked at."""
@@ -122,5 +122,6 @@ def senders(scene: Scene) -> list[tuple[int, int]]:
     for vm, direction in ((parties.client, "c2s"), (parties.server, "s2c")):
         sent = records[f"{direction}_packets"] > 0
         np.maximum.at(last, vm[sent], records["end_ns"][sent])
-    found = [int(vm) for vm in np.flatnonzero(last >= 0) if parties.names[vm] not in NO_VM]
-    return sorted(((vm, int(last[vm])) for vm in found), key=lambda pair: (pair[1], parties.names[pair[0]]))
+    names, sent_ns = parties.names, last.tolist()
+    found = [vm for vm in np.flatnonzero(last >= 0).tolist() if names[vm] not in NO_VM]
+    return [(vm, last_ns) for last_ns, _, vm in sorted((sent_ns[vm], names[vm], vm) for vm in found)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sensor.analysis.cards import Place, Seen
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit
-from sensor.identity.parties import mac_text
+from sensor.identity.endpoints import mac_text
 from sensor.native import NumpyArray
 
 MOST_CARDS = 100_000
@@ -61,7 +61,8 @@ class MovementWatch:
         findings: list[Finding] = []
         for seen in scene.cards:
             key = (scene.parties.tenants[seen.vm], seen.mac)
-            findings += self._settle(key, seen.rtt_us)
+            if key in self._moves:
+                findings += self._settle(key, seen.rtt_us)
             findings += self._follow(key, seen, scene, announced.get(seen.mac), gaps.get(seen.mac))
         return findings
 
@@ -72,7 +73,7 @@ class MovementWatch:
     def _follow(
         self, key: tuple[str, str], seen: Seen, scene: Scene, announced: tuple[str, int] | None,
         gap: tuple[int, int, int] | None,
-    ) -> Iterator[Finding]:  # fmt: skip
+    ) -> Iterable[Finding]:  # fmt: skip
         card = self._cards.pop(key, None)
         host = scene.parties.hosts[seen.vm]
         if card is None:
@@ -83,9 +84,13 @@ class MovementWatch:
             card.rtt_us = None
         card.place = seen.place if seen.place.vtep or seen.place.domain != card.place.domain else card.place
         card.host = host or card.host
-        card.rtt_us = min((rtt for rtt in (card.rtt_us, seen.rtt_us) if rtt is not None), default=None)
+        if seen.rtt_us is not None and (card.rtt_us is None or seen.rtt_us < card.rtt_us):
+            card.rtt_us = seen.rtt_us
         self._cards[key] = card
-        yield from self._addresses(card, seen, scene)
+        for ip in seen.addresses:
+            first_ns, _ = card.addresses.pop(ip, (scene.start_ns, 0))
+            card.addresses[ip] = (first_ns, scene.end_ns)
+        return self._changed(card, seen, scene) if len(card.addresses) > 1 else ()
 
     def _moved(
         self, card: _Card, seen: Seen, host: str | None, announced: tuple[str, int] | None,
@@ -120,10 +125,8 @@ class MovementWatch:
             detail += f"; RTT {move.rtt_before_us:.0f} us before, {rtt_us:.0f} us after"
         yield Finding(**{**vars(move.finding), "counts": counts, "detail": detail})
 
-    def _addresses(self, card: _Card, seen: Seen, scene: Scene) -> Iterator[Finding]:
-        for ip in seen.addresses:
-            first = card.addresses.pop(ip, (scene.start_ns, 0))[0]
-            card.addresses[ip] = (first, scene.end_ns)
+    def _changed(self, card: _Card, seen: Seen, scene: Scene) -> Iterator[Finding]:
+        """Addresses that have given way to others."""
         wait_ns = int(self._limits["vm_address_wait"] * 1e9)
         for new in seen.addresses:
             first_ns, last_ns = card.addresses[new]
@@ -178,7 +181,5 @@ def _gaps(presence: NumpyArray | None) -> dict[str, tuple[int, int, int]]:
     """Longest silence, its end, and the number of packets, by MAC."""
     if presence is None:
         return {}
-    return {
-        mac_text(card["mac"].tolist()): (int(card["gap_ns"]), int(card["gap_end_ns"]), int(card["packets"]))
-        for card in presence
-    }
+    columns = zip(*(presence[name].tolist() for name in ("mac", "gap_ns", "gap_end_ns", "packets")), strict=True)
+    return {mac_text(mac): (gap_ns, gap_end_ns, packets) for mac, gap_ns, gap_end_ns, packets in columns}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sensor.grouping import sorted_rows
 from sensor.native import BUCKET_MIDDLE_NS, BUCKETS
 
 Floats = npt.NDArray[np.float64]
@@ -16,17 +17,16 @@ def merged_quantiles(
 ) -> Floats:  # fmt: skip
     """Quantiles, in ns, of the histograms of ``groups`` groups: shape (groups, len(wanted)), NaN where one is empty.
 
-    The bins of a histogram may come in any order and more than once; they are added up first.
+    The bins of a histogram may come in any order and more than once.
     """
     result = np.full((groups, len(wanted)), np.nan)
     if not len(group):
         return result
-    keys, where = np.unique(group * BUCKETS + bucket, return_inverse=True)
-    sums = np.bincount(where.reshape(-1), weights=count)
+    order, keys = sorted_rows(group * BUCKETS + bucket)
     owner = keys // BUCKETS
     first = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
     last = np.append(first[1:], len(keys)) - 1
-    running = np.cumsum(sums)
+    running = np.cumsum(count[order]).astype(np.float64)
     before = np.append(0.0, running)[first]
     total = running[last] - before
     for column, quantile in enumerate(wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from sensor.analysis.outside import Naming
 from sensor.analysis.series import SeriesBudget
 from sensor.analysis.traffic import vm_traffic
 from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_segments
+from sensor.columns import by_column
 from sensor.config import DEFAULT_SERIES
 from sensor.flows import flow_object
 from sensor.health import Health
@@ -57,6 +59,7 @@ class Reporter:
 
     def report(self, snapshot: Snapshot) -> Report:
         """All points of a window."""
+        snapshot = replace(snapshot, records=by_column(snapshot.records))
         heard, unreadable = self._read(snapshot)
         self._registry.learned.hear(heard)
         self._registry.refresh()
@@ -72,7 +75,7 @@ class Reporter:
                 snapshot.start_ns, snapshot.end_ns, snapshot.records, parties, heard, inventory, snapshot.presence
             )
             for seen in scene.cards:
-                card = Card(seen.domain.name, seen.mac)
+                card = Card(seen.place.domain, seen.mac)
                 self._registry.learned.see(card, seen.addresses, seen.place.vtep, seen.last_ns)
             dependency, event = self._observer.observe(snapshot, scene, self.sensor)
             tables += [dependency_within(self._budget, dependency), event_within(self._budget, event)]
@@ -112,7 +115,9 @@ def flow_top(snapshot: Snapshot, parties: Parties, sensor: str, most: int = TOP_
     """The flows with most octets, as fields: a five-tuple never becomes a tag."""
     octets = (snapshot.records["c2s_bytes"] + snapshot.records["s2c_bytes"]).astype(np.int64)
     octets[snapshot.records["flags"] & OVERFLOW != 0] = 0
-    top = [int(i) for i in np.argsort(-octets, kind="stable")[:most] if octets[i]]
+    least = np.partition(octets, -most)[-most] if len(octets) > most else 0
+    heavy = np.flatnonzero((octets >= least) & (octets > 0))
+    top = heavy[np.argsort(-octets[heavy], kind="stable")][:most].tolist()
     flows = [flow_object(snapshot.records[i], parties, i) for i in top]
     fields = {}
     for metric in FLOW_TOP:

@@ -16,15 +16,15 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sensor.keys import Keys, distinct
 from sensor.window import Labels
 
-Keys = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
@@ -56,6 +56,8 @@ class SeriesBudget:
         """And what they carried, as far as they are directions of VM pairs."""
         self._seed = secrets.token_bytes(16)
         self._hashes: dict[str, int] = {}
+        self._lists: dict[int, tuple[Sequence[str], Keys]] = {}
+        """Of this window: a list of names, which many tags have in common, and the hashes of them."""
         self._day = -1
         self._used = 0
         self._known = np.zeros(0, np.uint64)
@@ -71,6 +73,7 @@ class SeriesBudget:
     def begin(self, start_ns: int) -> None:
         """A window begins; perhaps a day."""
         self.folded = self.folded_octets = 0
+        self._lists.clear()
         day = start_ns // DAY_NS
         if day > self._day:
             self._day, self._used, self._said = day, 0, False
@@ -108,7 +111,7 @@ class SeriesBudget:
         chosen = asking[order[:count]]
         if count:
             self._used = int(filled[count - 1])
-            self._known = np.union1d(self._known, keys[chosen])
+            self._known = distinct(np.concatenate([self._known, keys[chosen]]))
             admitted[chosen] = True
         self._note_refused(keys[asking[order[count:]]])
         return admitted
@@ -135,6 +138,7 @@ class SeriesBudget:
         self._day, self._used, self._seed = int(kept["day"]), int(kept["used"]), seed
         self._known, self._before = np.unique(known), np.unique(before)
         self._hashes.clear()
+        self._lists.clear()
 
     def _note_refused(self, keys: Keys) -> None:
         """So that they are known when they come back; of at most as many as the budget has."""
@@ -146,13 +150,14 @@ class SeriesBudget:
                 "%d of %d series of the day are used: light or new ones are summed into 'other' until tomorrow;"
                 " --series-budget allows more", self._used, self.most,
             )  # fmt: skip
-        self._seen = np.union1d(self._seen, keys) if len(self._seen) < self.most else np.unique(keys)
+        seen = [self._seen, keys] if len(self._seen) < self.most else [keys]
+        self._seen = distinct(np.concatenate(seen))
 
     def _hashes_of(self, tag: Labels) -> Keys:
-        used = np.zeros(len(tag.names), np.bool_)
-        used[tag.codes] = True
-        hashes = [self._hash(name) if here else 0 for name, here in zip(tag.names, used.tolist(), strict=True)]
-        return np.array(hashes, np.uint64)[tag.codes] if hashes else np.zeros(0, np.uint64)
+        kept = self._lists.get(id(tag.names))
+        if kept is None:
+            kept = self._lists[id(tag.names)] = tag.names, np.array([self._hash(name) for name in tag.names], np.uint64)
+        return kept[1][tag.codes]
 
     def _hash(self, name: str) -> int:
         """Keyed, so that nobody can choose names that meet."""

@@ -18,7 +18,6 @@ from sensor.protocols import TCP, UDP
 from sensor.window import Column, Labels, Snapshot, Table
 
 Mask = npt.NDArray[np.bool_]
-_NEVER = np.iinfo(np.int64).max
 
 
 def vm_traffic(
@@ -128,8 +127,8 @@ def _loss_ratio(columns: dict[str, Column]) -> Floats:
 def _latencies(snapshot: Snapshot, groups: PairGroups) -> dict[str, Column]:
     records = snapshot.records
     count = groups.sum(rows_of(records, "rtt_count"))
-    rtt_min_rows = np.where(rows_of(records, "rtt_count") > 0, rows_of(records, "rtt_min_ns").astype(np.int64), _NEVER)
-    rtt_min = np.where(count > 0, groups.min(rtt_min_rows) / 1e3, np.nan)
+    rtt_min_ns = groups.min(rows_of(records, "rtt_min_ns"), rows_of(records, "rtt_count") > 0)
+    rtt_min = np.where(count > 0, rtt_min_ns / 1e3, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         rtt_mean = np.where(count > 0, groups.sum(rows_of(records, "rtt_sum_ns")) / count / 1e3, np.nan)
     rtt = _quantiles(snapshot, groups, {"rtt_c2s": 0, "rtt_s2c": 1}, (0.5, 0.95, 0.99))
@@ -153,12 +152,10 @@ def _quantiles(snapshot: Snapshot, groups: PairGroups, histograms: dict[str, int
     for name, index in histograms.items():
         direction[native.HISTOGRAMS.index(name)] = index
     direction_of_bin = direction[bins["histogram"]]
-    used = bins[direction_of_bin >= 0]
-    row = used["record"].astype(np.int64) + direction_of_bin[direction_of_bin >= 0] * records
-    group = groups.of_row[row]
-    return merged_quantiles(
-        group, used["bucket"].astype(np.int64), used["count"].astype(np.int64), len(groups), wanted
-    ) / 1e3  # fmt: skip
+    used = np.flatnonzero(direction_of_bin >= 0)
+    group = groups.of_row[bins["record"][used] + direction_of_bin[used] * records]
+    bucket, count = bins["bucket"][used].astype(np.int64), bins["count"][used].astype(np.int64)
+    return merged_quantiles(group, bucket, count, len(groups), wanted) / 1e3
 
 
 def _handshakes(records: native.NumpyArray, groups: PairGroups) -> Floats:
@@ -176,8 +173,8 @@ def _transits(records: native.NumpyArray, groups: PairGroups) -> dict[str, Colum
     count = groups.sum(rows_of(records, "transit_count"))
     total = groups.sum(rows_of(records, "transit_sum_ns"))
     sampled = rows_of(records, "transit_count") > 0
-    least = groups.min(np.where(sampled, rows_of(records, "transit_min_ns").astype(np.int64), _NEVER))
-    most = groups.max(np.where(sampled, rows_of(records, "transit_max_ns").astype(np.int64), 0))
+    least = groups.min(rows_of(records, "transit_min_ns"), sampled)
+    most = groups.max(rows_of(records, "transit_max_ns"), sampled)
     return {
         "transit_min_us": Column(np.where(count > 0, least / 1e3, np.nan)),
         "transit_avg_us": Column(ratio(total, count) / 1e3),

@@ -15,6 +15,7 @@ from sensor import logs
 from sensor.commands.interrupted import interruptible
 from sensor.commands.options import add_options, config_option
 from sensor.config import build, options_of
+from sensor.garbage import collect_seldom
 
 
 @click.command("capture")
@@ -27,6 +28,7 @@ def capture_command(interface: str, config_file: Path | None, **given: Any) -> N
     logs.setup(settings.log_format, settings.log_level)
     from sensor.live import capture
 
+    collect_seldom()
     capture(settings, interface)
 
 
@@ -40,6 +42,7 @@ def read_command(files: tuple[str, ...], config_file: Path | None, **given: Any)
     logs.setup(settings.log_format, settings.log_level)
     from sensor.runner import read_files
 
+    collect_seldom()
     with _progress(files) as advance, interruptible() as stop:
         read_files(settings, list(files), advance, stop)
 

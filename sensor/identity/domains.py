@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 DEFAULT = "default"
@@ -17,10 +18,15 @@ class Domain(NamedTuple):
     @property
     def name(self) -> str:
         """``vni5003``, ``vlan10``, ``vlan10.20`` or ``default``. VLAN 0 is a priority tag, not a VLAN (802.1Q)."""
-        if self.vni is not None:
-            return f"vni{self.vni}"
-        ids = [str(tag) for tag in self.vlan if tag]
-        return "vlan" + ".".join(ids) if ids else DEFAULT
+        return _name(self)
+
+
+@lru_cache(maxsize=2**13)  # few domains, each with many ends
+def _name(domain: Domain) -> str:
+    if domain.vni is not None:
+        return f"vni{domain.vni}"
+    ids = [str(tag) for tag in domain.vlan if tag]
+    return "vlan" + ".".join(ids) if ids else DEFAULT
 
 
 def domain_of(vlan: Sequence[int], vni: int | None) -> Domain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sensor.config import Network
@@ -54,8 +55,8 @@ class Registry:
         self.learned = learned if learned is not None else Learned()
         self.inventory = Inventory()
         self._source = source or Fixed(Inventory())
-        self._answers: dict[Asked, Who] = {}
-        self._before: dict[Asked, Who] = {}
+        self._answers: dict[bytes, Who] = {}
+        self._before: dict[bytes, Who] = {}
         """Those of the window before: who is not heard in two windows is not remembered."""
         self._stamp = (-1, -1)
         self.refresh()
@@ -67,12 +68,16 @@ class Registry:
         self._before, self._answers = self._answers if stamp == self._stamp else {}, {}
         self._stamp = stamp
 
-    def who(self, asked: Asked, time_ns: int) -> Who:
-        """The VM that an end of a flow belongs to."""
-        answer = self._answers.get(asked)
-        if answer is None:
-            answer = self._answers[asked] = self._before.get(asked) or self._find(asked, time_ns)
-        return answer
+    def who(self, questions: Sequence[bytes], asked: Callable[[int], Asked], time_ns: int) -> list[Who]:
+        """The VMs that ends of flows belong to.
+
+        Equal questions have equal answers; ``asked`` puts the question of a number into words, where it has to be.
+        """
+        now, before = self._answers.get, self._before.get
+        known = [now(question) or before(question) for question in questions]
+        answers = [answer or self._find(asked(i), time_ns) for i, answer in enumerate(known)]
+        self._answers.update(zip(questions, answers, strict=True))
+        return answers
 
     def _find(self, asked: Asked, time_ns: int) -> Who:
         domain = domain_of(asked.vlan, asked.vni)

@@ -81,17 +81,12 @@ def _field_column(key: str, column: Column) -> Cells | Numbers:
 
 def split(data: bytes, limit: int) -> Iterator[bytes]:
     """``data`` in pieces of at most ``limit`` points, for servers that take no more at once."""
-    if data.count(b"\n") <= limit:
-        yield data
-        return
-    piece: list[bytes] = []
-    for line in _lines(data):
-        piece.append(line)
-        if len(piece) == limit:
-            yield b"".join(piece)
-            piece = []
-    if piece:
-        yield b"".join(piece)
+    begin = 0
+    for number, end in enumerate(_line_ends(data), 1):
+        if number % limit == 0 and end < len(data):
+            yield data[begin:end]
+            begin = end
+    yield data[begin:]
 
 
 # A backslash escapes only what needs it; before anything else, another backslash too, it stands for itself.
@@ -131,14 +126,23 @@ def decode(data: bytes, only: tuple[str, ...] = ()) -> Iterator[Point]:
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """Lines with their end. Only a quoted string can hold a newline: a line without quotes needs no closer look."""
+    """Lines with their end."""
     start = 0
+    for end in _line_ends(data):
+        yield data[start:end]
+        start = end
+
+
+def _line_ends(data: bytes) -> Iterator[int]:
+    """Where each line ends. Only a quoted string can hold a newline: a line without quotes needs no closer look."""
+    start, quote = 0, data.find(b'"')
     while start < len(data):
         end = data.find(b"\n", start) + 1 or len(data)
-        if data.find(b'"', start, end) >= 0 and data[start] != ord("#"):
-            match = _POINT_LINE.match(data, start)
+        if 0 <= quote < end:
+            match = _POINT_LINE.match(data, start) if data[start] != ord("#") else None
             end = match.end() if match else end
-        yield data[start:end]
+            quote = data.find(b'"', end)
+        yield end
         start = end
 
 

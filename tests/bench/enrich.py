@@ -24,6 +24,7 @@ from sensor.analysis.limits import DEFAULTS
 from sensor.analysis.observer import Observer
 from sensor.analysis.report import Reporter
 from sensor.config import PRIVATE_NETWORKS
+from sensor.garbage import collect_seldom
 from sensor.identity.inventory import Inventory
 from sensor.identity.inventoryfile import entries_from
 from sensor.identity.registry import Registry
@@ -152,6 +153,7 @@ def names(part: str) -> list[tuple[str, ...]]:
 
 def measured(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """What each part of the way takes, and all of it."""
+    collect_seldom()
     snapshot, source = window(), Fixed(inventory())
     registry = Registry(PRIVATE_NETWORKS, source)
     plain = Reporter("bench", "mirror0", registry)

@@ -14,7 +14,8 @@ from sensor.analysis.groups import services_of, with_traffic
 from sensor.analysis.policy.judge import Judgement, judge
 from sensor.analysis.policy.rules import Policy
 from sensor.analysis.security.attempts import tenant_between
-from sensor.identity.parties import NORTH_SOUTH, SCOPES, address
+from sensor.identity.endpoints import address
+from sensor.identity.parties import NORTH_SOUTH, SCOPES
 from sensor.identity.registry import EXTERNAL
 from sensor.watch import Source
 

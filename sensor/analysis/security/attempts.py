@@ -19,11 +19,12 @@ from sensor import native
 from sensor.analysis.findings import Scene, Severity
 from sensor.analysis.limit import in_ns
 from sensor.analysis.security.ledger import Index, Ledger
+from sensor.grouping import group
 from sensor.identity.domains import domain_of
+from sensor.identity.endpoints import address, end_text, having
 from sensor.identity.heard import Heard
-from sensor.identity.parties import address, end_text, forwards, having
 from sensor.identity.registry import EXTERNAL, MULTICAST, NOT_ONE_VM, UNSPECIFIED
-from sensor.keys import Keys, key_of, mix
+from sensor.keys import Keys, distinct, key_of, mix
 from sensor.native import NumpyArray
 from sensor.protocols import ICMP, ICMP6, TCP, UDP, protocol_name
 
@@ -78,13 +79,12 @@ class Ends(NamedTuple):
 def ends_of(scene: Scene) -> Ends:
     """A VM's key is that of its name; outside, where all have one name, that of the address."""
     parties, records = scene.parties, scene.records
-    named = np.array([key_of(*who) for who in zip(parties.tenants, parties.names, strict=True)], np.uint64)
     tenant = np.array([key_of(tenant) for tenant in parties.tenants], np.uint64)
     outside = np.array([name == EXTERNAL for name in parties.names], bool)
     host = np.array([name not in NOBODY for name in parties.names], bool)
     keys = []
     for side, vm in (("client", parties.client), ("server", parties.server)):
-        key = named[vm]
+        key = parties.keys[vm]
         far = outside[vm]
         words = np.ascontiguousarray(records[f"{side}_ip"][far]).view(np.uint64).reshape(-1, 2)
         key[far] = mix(words[:, 0], words[:, 1])
@@ -184,12 +184,12 @@ class AttemptWatch:
             ("s2c", ends.client, ends.client_tenant, ends.server_tenant),
         ):
             seen = ends.hosts & (records[f"{sent}_packets"] > 0)
-            keys += [np.unique(mix(of[seen], of_sender[seen])) for of in (receiver, of_receiver)]
+            keys += [distinct(mix(of[seen], of_sender[seen])) for of in (receiver, of_receiver)]
         self._note(np.concatenate(keys), scene.end_ns)
 
     def _note(self, keys: Keys, now_ns: int) -> None:
         self._ways.keep(np.abs(now_ns - self._ways.rows["last_ns"]) <= in_ns(self._limits, "scan_memory"))
-        at, _ = self._ways.at(np.unique(keys))
+        at, _ = self._ways.at(distinct(keys))
         self._ways.rows["last_ns"][at] = now_ns
         self._ways.bound()
 
@@ -207,8 +207,8 @@ class AttemptWatch:
         return told
 
     def _shown(self, keys: Keys) -> Mask:
-        unique, inverse = np.unique(keys, return_inverse=True)
-        return self._ways.place(unique)[1][inverse.reshape(-1)]
+        same = group(keys)
+        return self._ways.place(keys[same.first])[1][same.of_row]
 
     def _without_flood(self, failing: Mask, ends: Ends) -> Index:
         """The failing records, fewer where there are very many."""
@@ -221,16 +221,16 @@ class AttemptWatch:
         return found
 
     def _rows(self, scene: Scene, ends: Ends, which: Index, refused: Mask) -> NumpyArray:
-        records = scene.records[which]
+        records = scene.records
         rows = np.zeros(len(which), ATTEMPT)
         for name in ("flow_id", "start_ns"):
-            rows[name] = records[name]
+            rows[name] = records[name][which]
         rows["source"], rows["target"], rows["refused"] = ends.client[which], ends.server[which], refused[which]
-        rows["service"], rows["version"] = _service(records), records["ip_version"]
+        rows["service"], rows["version"] = _service(records)[which], records["ip_version"][which]
         rows["way"] = mix(rows["source"], ends.server_tenant[which])
         rows["ways"] = mix(ends.client_tenant[which], ends.server_tenant[which])
         rows["source_vm"], rows["target_vm"] = scene.parties.client[which], scene.parties.server[which]
-        rows["source_ip"], rows["target_ip"] = records["client_ip"], records["server_ip"]
+        rows["source_ip"], rows["target_ip"] = records["client_ip"][which], records["server_ip"][which]
         rows["book"] = self._windows
         return rows
 
@@ -370,9 +370,8 @@ def _traces(records: NumpyArray, ends: Ends) -> Mask:
 def _once(ends: Ends, answered: Mask, records: NumpyArray) -> Index:
     """Of each success one record, however many there were."""
     found = np.flatnonzero(answered)
-    keys = mix(ends.client[found], ends.server[found], _service(records[found]))
-    first = np.unique(keys, return_index=True)[1]
-    return found[np.sort(first)]
+    keys = mix(ends.client[found], ends.server[found], _service(records)[found])
+    return found[np.sort(group(keys).first)]
 
 
 # ---- questions on the segment
@@ -398,7 +397,7 @@ def _there(scene: Scene, targets: set[str]) -> tuple[set[_Host], set[_Host]]:
                 replied.add(host)
     endpoints = scene.parties.endpoints
     for i in having(endpoints, targets):
-        end = end_text(endpoints[i])
+        end = end_text(endpoints[i].tobytes())
         present.add((end.domain.name, end.ip))
     return replied, present
 
@@ -413,13 +412,12 @@ def _askers(scene: Scene, decided: dict[_Question, Heard]) -> dict[tuple[str, st
     numbers = np.array([int(mac.replace(":", ""), 16) for mac in sorted(wanted)], np.int64)
     octets = endpoints["mac"].astype(np.int64)
     ours = np.isin((octets << np.arange(40, -8, -8)).sum(axis=1), numbers)
-    single = ~forwards(endpoints)
     for i in np.flatnonzero(ours).tolist():
-        end, vm = end_text(endpoints[i]), int(parties.vm_of[i])
+        end, vm = end_text(endpoints[i].tobytes()), int(parties.vm_of[i])
         key = (end.domain.name, end.mac)
         if key not in askers or askers[key] is None:
             continue
-        if not single[i]:
+        if not parties.single[i]:
             askers[key] = None
         elif parties.names[vm] not in (*NOBODY, EXTERNAL):
             askers[key] = (parties.tenants[vm], parties.names[vm])

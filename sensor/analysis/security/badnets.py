@@ -15,7 +15,8 @@ from sensor.analysis.findings import Finding, Scene, Severity
 from sensor.analysis.groups import with_traffic
 from sensor.config import Network
 from sensor.errors import UsageError
-from sensor.identity.parties import NORTH_SOUTH, address
+from sensor.identity.endpoints import address
+from sensor.identity.parties import NORTH_SOUTH
 from sensor.identity.registry import EXTERNAL
 from sensor.native import NumpyArray
 from sensor.textfiles import read_text, shown

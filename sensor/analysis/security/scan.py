@@ -24,6 +24,7 @@ from sensor.analysis.security.attempts import (
     tenant_between,
 )
 from sensor.analysis.security.ledger import Index, Ledger
+from sensor.grouping import group
 from sensor.keys import mix
 from sensor.native import NumpyArray
 
@@ -102,9 +103,9 @@ class ScanDetector:
     def _first_contacts(self, rows: NumpyArray, now_ns: int) -> Index:
         """The attempts that are the first of their source at a service of a host; a success goes before a failure."""
         order = np.argsort(~rows["answered"], kind="stable")
-        keys = mix(rows["source"], rows["target"], rows["service"].astype(np.uint64))
-        unique, first = np.unique(keys[order], return_index=True)
-        at, new = self._contacts.at(unique)
+        keys = mix(rows["source"], rows["target"], rows["service"].astype(np.uint64))[order]
+        first = group(keys).first
+        at, new = self._contacts.at(keys[first])
         chosen = order[first]
         self._contacts.rows["last_ns"][at] = now_ns
         for name in ("source", "target", "service"):
@@ -115,9 +116,9 @@ class ScanDetector:
 
     def _walk(self, rows: NumpyArray, now_ns: int) -> NumpyArray:
         """Move the walks of the sources on; those that are beyond the bound and have failed again, worst first."""
-        sources, of_row = np.unique(rows["source"], return_inverse=True)
-        failed = np.bincount(of_row.reshape(-1), ~rows["answered"], len(sources))
-        worked = np.bincount(of_row.reshape(-1), rows["answered"], len(sources))
+        same = group(rows["source"])
+        sources = rows["source"][same.first]
+        failed, worked = same.sum(~rows["answered"]), same.sum(rows["answered"])
         at, _ = self._sources.at(sources)
         odds = Odds.of(self._limits)
         walk = self._sources.rows["walk"][at] + worked * odds.success

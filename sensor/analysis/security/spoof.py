@@ -17,8 +17,8 @@ import numpy as np
 from sensor.analysis.findings import Finding, Scene
 from sensor.analysis.limit import Limit, in_ns
 from sensor.identity.domains import Domain, domain_of
+from sensor.identity.endpoints import end_text, having
 from sensor.identity.heard import Heard
-from sensor.identity.parties import end_text, having
 from sensor.identity.registry import NOT_ONE_VM
 
 LIMITS = (
@@ -139,22 +139,25 @@ class SpoofDetector:
 
         In a window that begins after a claim any packet does; in the window of the claim, a flow that began after it.
         """
-        contested = set()
         for seen in scene.cards:
             if seen.addresses:  # none but link-local ones name nobody
-                self._names[seen.domain.name, seen.mac] = scene.parties.names[seen.vm]
+                self._names[seen.place.domain, seen.mac] = scene.parties.names[seen.vm]
+        contested = set()
+        for seen in scene.cards if self._contests else ():
             for ip in seen.addresses:
-                contest = self._contests.get((seen.domain.name, ip))
+                contest = self._contests.get((seen.place.domain, ip))
                 if contest and (len(contest.claims) > 1 or seen.mac not in contest.claims):
                     contested.add(ip)
                     if seen.mac in contest.claims:
                         self._heard(contest, seen.mac, scene.start_ns)
+        if not contested:
+            return
         parties, records = scene.parties, scene.records
         ends = having(parties.endpoints, contested)
         sent = np.concatenate([records["c2s_packets"], records["s2c_packets"]]) > 0
         single = {(seen.domain, seen.mac) for seen in scene.cards}
         for row in np.flatnonzero(np.isin(parties.end_of, ends) & sent)[:MOST_FLOWS].tolist():
-            domain, ip, mac = end_text(parties.endpoints[parties.end_of[row]])
+            domain, ip, mac, _, _ = end_text(parties.endpoints[parties.end_of[row]].tobytes())
             contest = self._contests.get((domain.name, ip))
             if contest and (domain, mac) in single:
                 self._used(contest, mac, int(records["start_ns"][row % len(records)]))
