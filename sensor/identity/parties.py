@@ -84,14 +84,25 @@ def _ask(endpoints: NumpyArray, single: npt.NDArray[np.bool_], registry: Registr
     questions = np.zeros(len(endpoints), _QUESTION)
     questions["end"], questions["single"] = endpoints, single
     rows = octets_of(questions)
-    monitored = inside(endpoints["ip"], endpoints["version"], registry.monitored).tolist()
+    is_monitored = inside(endpoints["ip"], endpoints["version"], registry.monitored)
+    monitored, outside = is_monitored.tolist(), (~is_monitored & ~_are_groups(endpoints)).tolist()
 
     def asked(i: int) -> Asked:
         row = rows[i]
         end = end_text(row[: ENDPOINT.itemsize])
         return Asked(end.vlan, end.vni, end.ip, end.mac if row[-1] else "", monitored[i], _group(row[:16], row[16]))
 
-    return registry.who(rows, asked, time_ns)
+    return registry.who(rows, asked, time_ns, outside)
+
+
+def _are_groups(endpoints: NumpyArray) -> npt.NDArray[np.bool_]:
+    """Which addresses stand for what no single VM can have: those for which ``_group`` has a name."""
+    ip, version = endpoints["ip"], endpoints["version"]
+    word = np.ascontiguousarray(ip[:, :4]).view(">u4").reshape(-1)
+    v4 = (word >> 28 == 14) | (word == 0xFFFFFFFF) | (word == 0)
+    v6 = (ip[:, 0] == 0xFF) | ~ip.any(axis=1)
+    result: npt.NDArray[np.bool_] = ((version == 4) & v4) | ((version == 6) & v6)
+    return result
 
 
 def _group(ip: bytes, version: int) -> str | None:

@@ -68,13 +68,21 @@ class Registry:
         self._before, self._answers = self._answers if stamp == self._stamp else {}, {}
         self._stamp = stamp
 
-    def who(self, questions: Sequence[bytes], asked: Callable[[int], Asked], time_ns: int) -> list[Who]:
+    def who(
+        self, questions: Sequence[bytes], asked: Callable[[int], Asked], time_ns: int, outside: Sequence[bool]
+    ) -> list[Who]:
         """The VMs that ends of flows belong to.
 
         Equal questions have equal answers; ``asked`` puts the question of a number into words, where it has to be.
+        Those that are ``outside`` are nobody's unless the inventory has them: of a flood of forged addresses that is
+        known without a word about each.
         """
         now, before = self._answers.get, self._before.get
         known = [now(question) or before(question) for question in questions]
+        if not self.inventory.entries:
+            known = [
+                answer or (OUTSIDE if is_outside else None) for answer, is_outside in zip(known, outside, strict=True)
+            ]
         answers = [answer or self._find(asked(i), time_ns) for i, answer in enumerate(known)]
         self._answers.update(zip(questions, answers, strict=True))
         return answers
