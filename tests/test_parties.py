@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from sensor import native
 from sensor.config import PRIVATE_NETWORKS, parse_network
+from sensor.identity.inventory import Entry, Inventory
 from sensor.identity.parties import SCOPES, resolve
 from sensor.identity.registry import Registry
 from sensor.protocols import ICMP
 from sensor.services import EPHEMERAL_LOWEST, service_name
+from sensor.watch import Fixed
 from tests.records import overflow, pair, record, report_of, rows
 
 
@@ -70,6 +72,28 @@ def test_tenants_are_domains() -> None:
     report = report_of(*[record(c2s_packets=i + 1, **domain) for i, domain in enumerate(domains.values())])
     found = {row["src_tenant"]: row["packets"] for row in rows(report.table("vm_traffic")) if row["packets"]}
     assert found == {tenant: i + 1 for i, tenant in enumerate(domains)}
+
+
+SPECIAL = (
+    "8.8.8.8", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "255.255.255.254", "0.0.0.0", "0.0.0.1",
+    "10.0.0.9", "2001:db8::1", "ff02::1", "::", "::1", "fd00::1",
+)  # fmt: skip
+
+
+def test_an_inventory_of_somebody_else_changes_no_name() -> None:
+    """Ends outside are known without a question where nobody can have them; asked one by one, they are the same."""
+    somebody = Inventory((Entry("web", "shop", parse_network("198.51.100.7/32")),))
+    ends = [record(end, "10.0.0.2" if "." in end else "fd00::2", vlan=(10,)) for end in SPECIAL]
+    unasked, asked = (
+        resolve(np.concatenate(ends), Registry(PRIVATE_NETWORKS, Fixed(inventory)))
+        for inventory in (Inventory(), somebody)
+    )
+    for parties in (unasked, asked):
+        assert parties.names[parties.client[0]] == "external"
+        assert parties.names[parties.client[1]] == "multicast"
+    for one, other in ((unasked.client, asked.client), (unasked.server, asked.server)):
+        assert [unasked.names[vm] for vm in one] == [asked.names[vm] for vm in other]
+        assert [unasked.tenants[vm] for vm in one] == [asked.tenants[vm] for vm in other]
 
 
 def test_overlapping_addresses_stay_apart() -> None:
