@@ -85,37 +85,29 @@ def _ask(endpoints: NumpyArray, single: npt.NDArray[np.bool_], registry: Registr
     questions["end"], questions["single"] = endpoints, single
     rows = octets_of(questions)
     is_monitored = inside(endpoints["ip"], endpoints["version"], registry.monitored)
-    monitored, outside = is_monitored.tolist(), (~is_monitored & ~_are_groups(endpoints)).tolist()
+    groups = _groups(endpoints)
+    monitored, group_of, outside = is_monitored.tolist(), groups.tolist(), (~is_monitored & (groups == 0)).tolist()
 
     def asked(i: int) -> Asked:
         row = rows[i]
         end = end_text(row[: ENDPOINT.itemsize])
-        return Asked(end.vlan, end.vni, end.ip, end.mac if row[-1] else "", monitored[i], _group(row[:16], row[16]))
+        return Asked(end.vlan, end.vni, end.ip, end.mac if row[-1] else "", monitored[i], _GROUPS[group_of[i]])
 
     return registry.who(rows, asked, time_ns, outside)
 
 
-def _are_groups(endpoints: NumpyArray) -> npt.NDArray[np.bool_]:
-    """Which addresses stand for what no single VM can have: those for which ``_group`` has a name."""
+_GROUPS = (None, MULTICAST, UNSPECIFIED)
+
+
+def _groups(endpoints: NumpyArray) -> npt.NDArray[np.int8]:
+    """What each address stands for if no single VM can have it, by its place in _GROUPS (RFC 1112, 919, 4291)."""
     ip, version = endpoints["ip"], endpoints["version"]
     word = np.ascontiguousarray(ip[:, :4]).view(">u4").reshape(-1)
-    v4 = (word >> 28 == 14) | (word == 0xFFFFFFFF) | (word == 0)
-    v6 = (ip[:, 0] == 0xFF) | ~ip.any(axis=1)
-    result: npt.NDArray[np.bool_] = ((version == 4) & v4) | ((version == 6) & v6)
-    return result
-
-
-def _group(ip: bytes, version: int) -> str | None:
-    """What an address stands for if no single VM can have it (RFC 1112, RFC 919, RFC 4291)."""
-    if version == 4:
-        if ip[0] >> 4 == 14 or ip[:4] == b"\xff\xff\xff\xff":
-            return MULTICAST
-        return UNSPECIFIED if ip[:4] == b"\0\0\0\0" else None
-    if version == 6:
-        if ip[0] == 0xFF:
-            return MULTICAST
-        return UNSPECIFIED if not any(ip) else None
-    return None
+    is_v4, is_v6 = version == 4, version == 6
+    groups = np.zeros(len(ip), np.int8)
+    groups[(is_v4 & ((word >> 28 == 14) | (word == 0xFFFFFFFF))) | (is_v6 & (ip[:, 0] == 0xFF))] = 1
+    groups[(is_v4 & (word == 0)) | (is_v6 & ~ip.any(axis=1))] = 2
+    return groups
 
 
 def inside(ip: NumpyArray, versions: NumpyArray, networks: Iterable[Network]) -> npt.NDArray[np.bool_]:
