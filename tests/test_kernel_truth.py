@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dpkt
 import pytest
 
 from tests.command import vmsensor
@@ -220,14 +221,35 @@ def test_reordering_before_the_tap_is_no_loss(lab: Lab, tmp_path: Path, capsys: 
 
 
 def test_reordering_behind_the_tap_is_no_loss(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Requests that overtake each other behind the tap: resends as the kernels count them, all of them needless."""
+    """Requests that overtake each other behind the tap: resends as the kernels count them, all of them needless.
+
+    None is told as reordered, but for those that a kernel with several processors let overtake before the tap as well.
+    """
     what = Crowd(connections=12, exchanges=6, request=120_000, answer=400)
     story = run(lab, tmp_path, what, Cable(delay_ms=4.0, reordered_to_vm=0.01, late_ms=2.0))
     say(capsys, f"{story.report('reordered behind the tap')}; late {story.cable.late[0]}, lost {story.lost}")
     told = story.sum("retransmissions", "upstream_losses")
     assert abs(told - story.resent) <= 0.02 * story.resent + 1
     assert story.lost <= 0.001 * story.sum("data_packets")
-    assert story.sum("reordered") == 0
+    assert story.sum("reordered") <= overtaken(story.capture)
+
+
+def overtaken(capture: Path) -> int:
+    """Segments with data that passed the tap after one that their socket had sent later: the IP header counts them."""
+    latest: dict[tuple[bytes, bytes, int, int], int] = {}
+    late = 0
+    with capture.open("rb") as file:
+        for _, frame in dpkt.pcap.Reader(file):
+            packet = dpkt.ethernet.Ethernet(frame).data
+            if packet.len <= 4 * (packet.hl + packet.data.off):
+                continue
+            half = (packet.src, packet.dst, packet.data.sport, packet.data.dport)
+            behind = (latest.setdefault(half, packet.id) - packet.id) & 0xFFFF
+            if 0 < behind < 0x8000:
+                late += 1
+            else:
+                latest[half] = packet.id
+    return late
 
 
 def test_a_leaky_mirror_over_a_lossy_network(
