@@ -94,17 +94,10 @@ static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sende
         board_abort(t, b, p->tcp_ack);                     /* the receiver waits for what the tap has not seen, either */
 }
 
-void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+void ack_take(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *sender = &f->tcp[!direction];
     uint32_t ack = p->tcp_ack;
-    if (!belief_ack(t, f, !direction, ack))
-        return;
-    selectively_acknowledged(t, f, !direction, p);
-    if (sender->flags & HALF_PROVISIONAL && seq_before(sender->next, ack))
-        sender->next = ack;
-    else if (sender->flags & HALF_NEXT_KNOWN && seq_before(sender->next, ack))
-        acknowledged_unseen(t, f, !direction, ack);
     note_duplicate_ack(t, sender, p);
     if (!(sender->flags & HALF_ACKED_KNOWN) || seq_before(sender->acked, ack))
         sender->acked = ack;
@@ -121,4 +114,18 @@ void ack_received(struct vms_table *t, struct flow *f, int direction, const stru
     if (sent_ns >= 0)
         rtt_sample(t, f, !direction, sent_ns, p->ts_ns);
     board_tidy(t, sender);
+}
+
+void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+{
+    struct tcp_half *sender = &f->tcp[!direction];
+    uint32_t ack = p->tcp_ack;
+    if (!belief_ack(t, f, !direction, ack))
+        return;
+    selectively_acknowledged(t, f, !direction, p);
+    if (sender->flags & HALF_PROVISIONAL && seq_before(sender->next, ack))
+        sender->next = ack;
+    else if (sender->flags & HALF_NEXT_KNOWN && seq_before(sender->next, ack))
+        acknowledged_unseen(t, f, !direction, ack);
+    ack_take(t, f, direction, p);
 }

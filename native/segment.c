@@ -110,12 +110,10 @@ static void skip(struct vms_table *t, struct flow *f, struct tcp_half *self, con
         belief_forget_below(self, p->tcp_seq);
 }
 
-/* Bytes at or beyond everything seen so far. */
-static void advance(struct vms_table *t, struct flow *f, struct tcp_half *self, const struct packet *p, uint32_t end)
+/* Bytes beyond everything seen so far, with nothing between. */
+static void advance(struct vms_table *t, struct tcp_half *self, const struct packet *p, uint32_t end)
 {
     struct scoreboard *b;
-    if (p->tcp_seq != self->next)
-        skip(t, f, self, p);
     self->next = end;
     forget_the_old(t, self);
     if (end == p->tcp_seq)
@@ -241,17 +239,26 @@ static void old_segment(struct vms_table *t, struct flow *f, int direction, cons
         self->next = end;
 }
 
+bool segment_next(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+{
+    struct tcp_half *self = &f->tcp[direction];
+    uint32_t length = sequence_length(p);
+    self->segments += length && self->segments < UINT8_MAX;
+    advance(t, self, p, p->tcp_seq + length);
+    return p->payload_bytes != 0;
+}
+
 bool segment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *self = &f->tcp[direction];
     uint32_t length = sequence_length(p), end = p->tcp_seq + length;
-    self->segments += length && self->segments < UINT8_MAX;
-    if (seq_at_most(self->next, p->tcp_seq)) {
-        advance(t, f, self, p, end);
-        return p->payload_bytes != 0;
-    }
+    if (seq_before(self->next, p->tcp_seq))
+        skip(t, f, self, p);
+    if (seq_at_most(self->next, p->tcp_seq))
+        return segment_next(t, f, direction, p);
     if (length == 0)
         return false;
+    self->segments += self->segments < UINT8_MAX;
     bool brings_new = seq_before(self->next, end);
     old_segment(t, f, direction, p, end);
     return brings_new && p->payload_bytes;

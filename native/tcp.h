@@ -89,6 +89,9 @@ void rtt_sample(struct vms_table *t, struct flow *f, int direction, int64_t sent
 /* Takes up the place of a segment in the stream, or its cause. True when it brought payload that had not passed. */
 bool segment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
+/* The same of a segment that begins where the stream has come to. */
+bool segment_next(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
 /* Counts a probe; false when the segment is none. */
 bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
@@ -96,6 +99,9 @@ bool segment_probe(struct vms_table *t, struct flow *f, int direction, const str
 uint32_t segments_of(uint32_t payload_bytes, uint16_t mss);
 
 void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+
+/* The same of an ACK that is true, of bytes that have passed, without a SACK. */
+void ack_take(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
 /* ---- scoreboard.c ---- */
 
