@@ -90,6 +90,9 @@ struct decoder {
 /* Fills `p`, which has begun, from a frame; `p->beyond_capture` may be given. */
 enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, struct packet *p);
 
+/* False, with nothing done, when the frame is not of the kind that most are: see plain.c. */
+bool decode_plain(struct cursor frame, struct packet *p);
+
 /* Layers that hand packets to each other; see link.c, ip.c, transport.c, tunnel.c. */
 enum vms_fate decode_ethernet(struct decoder *d, struct cursor c, struct packet *p);
 enum vms_fate decode_ethertype(struct decoder *d, struct cursor c, struct packet *p, uint16_t ethertype);

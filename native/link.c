@@ -196,8 +196,6 @@ enum vms_fate decode_ethernet(struct decoder *d, struct cursor c, struct packet 
     p->frame_vlan_count = 0;
     p->frame_vlan[0] = p->frame_vlan[1] = 0;
     uint16_t ethertype = be16(header + 12);
-    if (ethertype == ETHERTYPE_IPV4)
-        return decode_ipv4(d, c, p);                    /* most are: no call on the way there */
     if (ethertype < ETHERTYPE_LOWEST)
         cursor_trim(&c, ethertype);
     return decode_ethertype(d, c, p, ethertype);
@@ -241,7 +239,7 @@ static enum vms_fate decode_cisco_hdlc(struct decoder *d, struct cursor c, struc
 enum vms_fate decode_frame(struct decoder *d, struct cursor frame, struct packet *p)
 {
     switch (d->link_type) {
-    case LINK_ETHERNET: return decode_ethernet(d, frame, p);
+    case LINK_ETHERNET: return decode_plain(frame, p) ? VMS_FATE_FLOW : decode_ethernet(d, frame, p);
     case LINK_LINUX_SLL: return decode_cooked(d, frame, p, false);
     case LINK_LINUX_SLL2: return decode_cooked(d, frame, p, true);
     case LINK_RAW: case LINK_RAW_OPENBSD: case LINK_RAW_FILE: case LINK_IPV4: case LINK_IPV6:

@@ -105,9 +105,8 @@ enum vms_fate decode_transport(struct decoder *d, struct cursor c, struct packet
 {
     p->transport.at = c.at;                             /* one by one: a copy of both would wait for them in memory */
     p->transport.end = c.end;
-    if (p->protocol == TRANSPORT_TCP)                   /* most are, and the switch takes a table */
-        return decode_tcp(d, c, p, size);
     switch (p->protocol) {
+    case TRANSPORT_TCP: return decode_tcp(d, c, p, size);
     case TRANSPORT_UDP: return decode_udp(d, c, p, size);
     case TRANSPORT_ICMP: case TRANSPORT_ICMP6: return decode_icmp(d, c, p);
     case TRANSPORT_SCTP: return take_ports(&c, p) ? VMS_FATE_FLOW : VMS_FATE_SHORT_TRANSPORT;

@@ -1,0 +1,46 @@
+/*
+ * The frame that most are, in one look: Ethernet, IPv4 without options or fragments, TCP with all of its header. What the
+ * layers in link.c, ip.c and transport.c would make of it step by step, and nothing else: all other frames are theirs.
+ */
+
+#include "decode.h"
+
+#define PLAIN_HEADERS (14 + 20 + 20)
+#define PLAIN_TYPE 0x08004500u      /* the ethertype, version and header length; without the type of service */
+
+bool decode_plain(struct cursor frame, struct packet *p)
+{
+    const uint8_t *ethernet = cursor_peek(&frame, PLAIN_HEADERS);
+    if (!ethernet)
+        return false;
+    const uint8_t *ip = ethernet + 14, *tcp = ip + 20;
+    uint32_t total = be16(ip + 2), tcp_size = (tcp[12] >> 4) * 4u;
+    bool is_plain = (be32(ethernet + 12) & 0xffffff00u) == PLAIN_TYPE && !(be16(ip + 6) & 0x3fff) &&
+                    ip[9] == TRANSPORT_TCP && tcp_size >= 20 && total >= 20 + tcp_size &&
+                    cursor_left(&frame) >= 14 + 20 + tcp_size;
+    if (!is_plain)
+        return false;
+    p->dst_mac = ethernet;
+    p->src_mac = ethernet + 6;
+    p->frames = p->depth = 1;
+    p->ip_version = 4;
+    p->src = ip + 12;
+    p->dst = ip + 16;
+    p->ip_bytes = total;
+    p->ip_id = be16(ip + 4);
+    p->ttl = ip[8];
+    p->protocol = p->fragment_protocol = TRANSPORT_TCP;
+    p->transport.at = tcp;
+    p->transport.end = cursor_left(&frame) > 14 + total ? ip + total : frame.end;
+    p->has_ports = p->has_tcp = true;
+    p->sport = be16(tcp);
+    p->dport = be16(tcp + 2);
+    p->tcp_seq = be32(tcp + 4);
+    p->tcp_ack = be32(tcp + 8);
+    p->tcp_flags = tcp[13];
+    p->tcp_window = be16(tcp + 14);
+    p->payload_bytes = total - 20 - tcp_size;
+    p->tcp_options = tcp + 20;
+    p->tcp_options_size = (uint8_t)(tcp_size - 20);
+    return true;
+}
