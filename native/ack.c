@@ -94,6 +94,18 @@ static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sende
         board_abort(t, b, p->tcp_ack);                     /* the receiver waits for what the tap has not seen, either */
 }
 
+/* What the ACK covers of a side's scoreboard, which it has; the send time of the segment that ends there, or -1. */
+static int64_t land(struct vms_table *t, struct flow *f, int sender, const struct packet *p)
+{
+    struct scoreboard *b = board_of(t, &f->tcp[sender]);
+    uint32_t unseen_bytes = board_ack_holes(t, b, p->tcp_ack, p->ts_ns);
+    if (unseen_bytes)
+        trouble_of(t, f, sender)->unseen_bytes += unseen_bytes;
+    int64_t sent_ns = board_land(t, b, p->tcp_ack);
+    board_tidy(t, &f->tcp[sender]);
+    return sent_ns;
+}
+
 void ack_take(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *sender = &f->tcp[!direction];
@@ -104,16 +116,13 @@ void ack_take(struct vms_table *t, struct flow *f, int direction, const struct p
     sender->flags = (uint16_t)((sender->flags | HALF_ACKED_KNOWN) & ~HALF_PROBED);
     belief_window(f, direction, p);
 
-    struct scoreboard *b = board_of(t, sender);
-    if (!b)
-        return;
-    uint32_t unseen_bytes = board_ack_holes(t, b, ack, p->ts_ns);
-    if (unseen_bytes)
-        trouble_of(t, f, !direction)->unseen_bytes += unseen_bytes;
-    int64_t sent_ns = board_land(t, b, ack);
+    int64_t sent_ns = sender->board ? land(t, f, !direction, p) : -1;
+    if (sender->in_flight && ack == sender->next) {
+        sent_ns = (int64_t)sender->sent_ns;
+        sender->in_flight = false;
+    }
     if (sent_ns >= 0)
         rtt_sample(t, f, !direction, sent_ns, p->ts_ns);
-    board_tidy(t, sender);
 }
 
 void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p)

@@ -70,7 +70,10 @@ struct tcp_half {
     uint32_t acked;                 /* highest acknowledgment that the peer has sent */
     uint32_t edge;                  /* right edge of the window that the peer offers */
     uint32_t board;                 /* scoreboard handle, 0 if none */
-    uint32_t sent_us;               /* when the stream last advanced; modulo 2^32 */
+    uint64_t sent_ns : 62;          /* when the stream last advanced; of UDP, the client's last datagram */
+    uint64_t in_flight : 1;         /* by a segment that waits for the ACK of exactly `next`: the scoreboard has those
+                                       before it, and in most directions there are none */
+    uint64_t unanswered : 1;        /* with a request's last byte so far */
     uint32_t base_rtt_us;           /* lowest RTT ever, 0 if none */
     uint32_t blind_below;           /* holes below this were forgotten: no cause can be told there */
     uint16_t mss;                   /* that this side announced: the other's largest payload */
@@ -80,7 +83,7 @@ struct tcp_half {
     uint8_t scale : 5;              /* SCALE_ */
     uint8_t ids_in_order : 3;       /* how many steps of its IP identifications were small and forward */
 };
-_Static_assert(sizeof(struct tcp_half) == 36, "two in little more than a cache line");
+_Static_assert(sizeof(struct tcp_half) == 40, "two in little more than a cache line");
 
 enum {
     HALF_NEXT_KNOWN = 1,
@@ -149,7 +152,6 @@ struct flow {
     uint32_t transits;              /* handle of vms_transit_t[2], 0 if no copy was timed in this window */
 
     struct tally tally[2];          /* index: 0 if sent by the lower endpoint */
-    int64_t request_ns;             /* last byte of a request that has no answer yet; 0 if none */
     uint32_t bins;                  /* histogram bins of this window: a list of chunks */
     uint32_t tunnel;                /* handle of struct tunnel_ends, 0 if not tunnelled */
 
@@ -176,7 +178,7 @@ struct flow {
     uint16_t vlan[VMS_VLAN_MAX];
 };
 _Static_assert(sizeof(struct flow) == 352, "five and a half cache lines");
-_Static_assert(offsetof(struct flow, tally) == 64 && offsetof(struct flow, tcp) == 192, "one, and two");
+_Static_assert(offsetof(struct flow, tally) == 64 && offsetof(struct flow, tcp) == 184, "one, and nearly two");
 _Static_assert(offsetof(struct flow, response_sum_ns) == 264, "behind this, few packets touch anything");
 _Static_assert(LATENCY_MOST_NS < 1LL << 47, "fits the server's half of the handshake");
 

@@ -4,15 +4,17 @@
 
 void response_packet(struct vms_table *t, struct flow *f, int direction, int64_t ts_ns)
 {
+    struct tcp_half *client = &f->tcp[f->client];
     if (direction == f->client) {
-        f->request_ns = ts_ns;
+        client->sent_ns = (uint64_t)ts_ns;
+        client->unanswered = true;
         return;
     }
-    int64_t request = f->request_ns;
-    f->request_ns = 0;
-    if (!request || ts_ns < request || ts_ns - request > LATENCY_MOST_NS)
+    bool answers = client->unanswered;
+    uint64_t ns = (uint64_t)(ts_ns - client->sent_ns);
+    client->unanswered = false;
+    if (!answers || ts_ns < (int64_t)client->sent_ns || ns > LATENCY_MOST_NS)
         return;
-    uint64_t ns = (uint64_t)(ts_ns - request);
     f->response_count++;
     f->response_sum_ns += ns;
     if (ns > f->response_max_ns)

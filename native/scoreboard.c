@@ -294,16 +294,39 @@ static void shorten(struct vms_table *t, struct scoreboard *b)
     pool_give(&t->flights, handle);
 }
 
-void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
+static void push_flight(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
 {
-    if (b->flight_count == BOARD_SHORT_FLIGHT && !b->is_long)
+    if (!b->is_long && b->flight_count < BOARD_SHORT_FLIGHT) {      /* begins at 0 */
+        b->flight_end[b->flight_count] = end;
+        b->flight_ns[b->flight_count++] = ts_ns;
+        return;
+    }
+    if (!b->is_long)
         lengthen(t, b);
     struct ring ring = ring_of(t, b);
-    /* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
     if (b->flight_count < ring.size)
         b->flight_count++;
     ring.end[newest_index(&ring, b)] = end;
     ring.ns[newest_index(&ring, b)] = ts_ns;
+}
+
+void board_gather(struct vms_table *t, struct tcp_half *half)
+{
+    if (!half->in_flight)
+        return;
+    struct scoreboard *b = board_want(t, half);
+    half->in_flight = false;
+    if (b)
+        push_flight(t, b, half->next, (int64_t)half->sent_ns);
+}
+
+/* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
+void board_launch(const struct vms_table *t, struct tcp_half *half)
+{
+    struct scoreboard *b = board_of(t, half);
+    if (b && b->flight_count == BOARD_FLIGHT)
+        b->flight_count--;
+    half->in_flight = true;
 }
 
 int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
@@ -312,8 +335,26 @@ int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, u
     return b->flight_count && ring.end[newest_index(&ring, b)] == end ? ring.ns[newest_index(&ring, b)] : -1;
 }
 
+/* A flight that is not long always begins at 0. */
+static int64_t land_short(struct scoreboard *b, uint32_t ack)
+{
+    int64_t sent_ns = -1;
+    uint32_t landed = 0;
+    for (; landed < b->flight_count && seq_at_most(b->flight_end[landed], ack); landed++)
+        if (b->flight_end[landed] == ack)
+            sent_ns = b->flight_ns[landed];
+    for (uint32_t i = landed; i < b->flight_count; i++) {
+        b->flight_end[i - landed] = b->flight_end[i];
+        b->flight_ns[i - landed] = b->flight_ns[i];
+    }
+    b->flight_count = (uint8_t)(b->flight_count - landed);
+    return sent_ns;
+}
+
 int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
 {
+    if (!b->is_long)
+        return land_short(b, ack);
     struct ring ring = ring_of(t, b);
     int64_t sent_ns = -1;
     while (b->flight_count && seq_at_most(ring.end[b->flight_first], ack)) {
@@ -322,7 +363,7 @@ int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
         b->flight_first = flight_index(&ring, b, 1) & (BOARD_FLIGHT - 1);
         b->flight_count--;
     }
-    if (b->is_long && b->flight_count <= BOARD_SHORT_FLIGHT)
+    if (b->flight_count <= BOARD_SHORT_FLIGHT)
         shorten(t, b);
     return sent_ns;
 }
@@ -393,7 +434,7 @@ void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
     fetch_line(pool_at(&t->boards, half->board));
 }
 
-void board_drop(struct vms_table *t, struct tcp_half *half)
+static void give_back(struct vms_table *t, struct tcp_half *half)
 {
     struct scoreboard *b = board_of(t, half);
     if (!b)
@@ -408,6 +449,12 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
     half->board = 0;
 }
 
+void board_drop(struct vms_table *t, struct tcp_half *half)
+{
+    half->in_flight = false;
+    give_back(t, half);
+}
+
 void board_tidy(struct vms_table *t, struct tcp_half *half)
 {
     struct scoreboard *b = board_of(t, half);
@@ -416,5 +463,5 @@ void board_tidy(struct vms_table *t, struct tcp_half *half)
     if (first_hole(t, b))
         settle(t, b, t->now_ns - ACKED_HOLE_LIFETIME_NS);
     if (!first_hole(t, b))
-        board_drop(t, half);
+        give_back(t, half);
 }

@@ -81,15 +81,10 @@ static void forget_the_old(struct vms_table *t, struct tcp_half *self)
         board_forget(t, b, self->next - SEQUENCE_FAR);
 }
 
-static uint32_t microseconds(int64_t ns)
-{
-    return (uint32_t)(ns / 1000);
-}
-
 /* Since the stream last advanced. */
 static int64_t quiet_for_ns(const struct tcp_half *self, int64_t now_ns)
 {
-    return (int64_t)(int32_t)(microseconds(now_ns) - self->sent_us) * 1000;
+    return now_ns - (int64_t)self->sent_ns;
 }
 
 /* The sender has been quiet for so long that a timer of what it had sent before may run out now. */
@@ -113,18 +108,20 @@ static void skip(struct vms_table *t, struct flow *f, struct tcp_half *self, con
 /* Bytes beyond everything seen so far, with nothing between. */
 static void advance(struct vms_table *t, struct tcp_half *self, const struct packet *p, uint32_t end)
 {
-    struct scoreboard *b;
+    if (end != self->next)
+        board_gather(t, self);
     self->next = end;
     forget_the_old(t, self);
     if (end == p->tcp_seq)
         return;
-    self->sent_us = microseconds(p->ts_ns);
+    if (is_set(p, TCP_FIN) && !p->payload_bytes)
+        return;                                         /* no request is asked by it, and no timer waits for more */
+    self->sent_ns = (uint64_t)p->ts_ns;
     if (!p->payload_bytes)
         return;
     self->flags = (uint16_t)((self->flags & ~HALF_LAST_ALONE) | HALF_DATA |
                              (p->payload_bytes == 1 ? HALF_LAST_ALONE : 0));
-    if ((b = board_want(t, self)))
-        board_launch(t, b, end, p->ts_ns);
+    board_launch(t, self);
 }
 
 /* ---- the causes of what does not advance ---- */

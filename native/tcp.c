@@ -94,6 +94,8 @@ void tcp_packet(struct vms_table *t, struct flow *f, int direction, const struct
         predicted_segment(t, f, direction, p);
         return;
     }
+    board_gather(t, &f->tcp[0]);
+    board_gather(t, &f->tcp[1]);
     if (handshake_is_stray(f, direction, p))
         return;
     handshake_track(t, f, direction, p);

@@ -147,8 +147,8 @@ struct losses {
     uint32_t hole_count;
 };
 
-/* Only for directions that have something outstanding, which is one segment or two in most. They wait for the ACK of
-   exactly their end: a ring, oldest first. */
+/* Only for directions that have more outstanding than the one segment that stands in struct tcp_half, or bytes that were
+   not seen or sent again. What is in flight waits for the ACK of exactly its end: a ring, oldest first. */
 struct scoreboard {
     int64_t flight_ns[BOARD_SHORT_FLIGHT];
     union {
@@ -170,6 +170,7 @@ struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);
 /* The scoreboard, or NULL if there is none. */
 struct scoreboard *board_of(const struct vms_table *t, const struct tcp_half *half);
 
+/* Forgets all that is outstanding. */
 void board_drop(struct vms_table *t, struct tcp_half *half);
 
 /* Gives a scoreboard back that says nothing any more. */
@@ -192,12 +193,17 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
 /* Drops holes and flights that end at or below `seq`. */
 void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq);
 
-void board_launch(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns);
+/* The segment that has just advanced the stream is in flight, and no other is that stands in `half`. */
+void board_launch(const struct vms_table *t, struct tcp_half *half);
+
+/* Puts the segment that is in flight in `half` to those of the scoreboard, for whoever has to look at all of them, or
+   because `next` is about to become something else. */
+void board_gather(struct vms_table *t, struct tcp_half *half);
 
 /* When the newest segment in flight passed, if it ends there; else -1. */
 int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, uint32_t end);
 
-/* Drops what `ack` covers; the send time of the segment that ends exactly there, or -1. */
+/* Drops what `ack` covers of the scoreboard; the send time of the segment that ends exactly there, or -1. */
 int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack);
 
 /* Karn's rule: an ACK beyond a resent segment tells nothing about when it was sent. */
