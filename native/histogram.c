@@ -8,18 +8,18 @@
 #define SUB_BITS 4
 #define SUB_BUCKETS (1u << SUB_BITS)
 
-#define CHUNK_BINS 7
+#define CHUNK_BINS 14
+#define BIN_FULL 0x8000             /* in the id of a bin that can not count on: no sample is looked for there */
 
-/* Half a cache line of bins. An id is histogram * VMS_BUCKETS + bucket. */
+/* A cache line of bins. An id is 1 + histogram * VMS_BUCKETS + bucket. */
 struct chunk {
+    uint16_t id[CHUNK_BINS + 1];    /* 0: unused, and so are those behind it; the last one always is */
+    uint16_t used;                  /* BIN_FULL and how many are not: looked at with the ids, and none of them */
+    uint16_t count[CHUNK_BINS];
     uint32_t next;
-    struct {
-        uint16_t id;
-        uint16_t count;             /* 0: unused, and so are those behind it */
-    } bins[CHUNK_BINS];
 };
-_Static_assert(sizeof(struct chunk) == 32, "two chunks a cache line");
-_Static_assert(KEPT_HISTOGRAMS * VMS_BUCKETS <= UINT16_MAX, "an id fits");
+_Static_assert(sizeof(struct chunk) == 64 && offsetof(struct chunk, count) == 32, "a cache line, two vectors of ids");
+_Static_assert(KEPT_HISTOGRAMS * VMS_BUCKETS < BIN_FULL, "an id fits");
 
 uint32_t histogram_chunk_size(void)
 {
@@ -42,23 +42,36 @@ uint64_t vms_bucket_low_ns(uint32_t bucket)
     return (uint64_t)(SUB_BUCKETS + (bucket & (SUB_BUCKETS - 1))) << ((bucket >> SUB_BITS) - 1);
 }
 
-/* Counts the sample in a bin that is there; false if none is, or if it is full. Looks at unused bins as well, which costs
-   less than to ask where they begin. */
+typedef uint16_t lanes __attribute__((vector_size(16)));
+
+/* The bin of that id, from 1 on; 0 if there is none. Without a branch: which it is, nobody could foretell. */
+static uint32_t find_bin(const struct chunk *chunk, uint16_t id)
+{
+    static const lanes low = {1, 2, 3, 4, 5, 6, 7, 8}, high = {9, 10, 11, 12, 13, 14, 15, 16};
+    lanes ids[2], wanted = {id, id, id, id, id, id, id, id};
+    memcpy(ids, chunk, sizeof ids);
+    lanes found = ((lanes)(ids[0] == wanted) & low) | ((lanes)(ids[1] == wanted) & high);
+    uint64_t halves[2];
+    memcpy(halves, &found, sizeof halves);
+    uint64_t either = halves[0] | halves[1];            /* one lane at most is not 0 */
+    either |= either >> 32;
+    return (uint16_t)(either | either >> 16);
+}
+
+/* Counts the sample in a bin that is there; false if none is. */
 static bool count_in(struct chunk *chunk, uint16_t id)
 {
-    for (int i = 0; i < CHUNK_BINS; i++) {
-        uint16_t count = chunk->bins[i].count;
-        if (chunk->bins[i].id == id && count && count < UINT16_MAX) {
-            chunk->bins[i].count++;
-            return true;
-        }
-    }
-    return false;
+    uint32_t bin = find_bin(chunk, id);
+    if (!bin)
+        return false;
+    if (++chunk->count[bin - 1] == UINT16_MAX)
+        chunk->id[bin - 1] |= BIN_FULL;
+    return true;
 }
 
 static bool has_room(const struct chunk *chunk)
 {
-    return !chunk->bins[CHUNK_BINS - 1].count;
+    return chunk->used < (BIN_FULL | CHUNK_BINS);
 }
 
 /* An empty chunk at the front of the flow's list; NULL when the arena is exhausted. */
@@ -69,6 +82,7 @@ static struct chunk *new_chunk(struct vms_table *t, struct flow *f)
         return NULL;
     struct chunk *chunk = pool_at(&t->bins, handle);
     memset(chunk, 0, sizeof *chunk);
+    chunk->used = BIN_FULL;
     chunk->next = f->bins;
     f->bins = handle;
     return chunk;
@@ -86,7 +100,7 @@ static void to_front(struct flow *f, struct chunk *chunk, uint32_t handle, struc
 
 void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns)
 {
-    uint16_t id = (uint16_t)(which * VMS_BUCKETS + bucket_of_ns(ns));
+    uint16_t id = (uint16_t)(1 + which * VMS_BUCKETS + bucket_of_ns(ns));
     struct chunk *chunk, *before = NULL, *room = NULL;
     for (uint32_t handle = f->bins; handle; handle = chunk->next, before = chunk) {
         chunk = pool_at(&t->bins, handle);
@@ -100,11 +114,9 @@ void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram whic
         t->counters.samples_unbinned++;
         return;
     }
-    int i = 0;
-    while (room->bins[i].count)
-        i++;
-    room->bins[i].id = id;
-    room->bins[i].count = 1;
+    uint32_t bin = room->used++ & ~BIN_FULL;
+    room->id[bin] = id;
+    room->count[bin] = 1;
     t->bin_count++;
 }
 
@@ -121,10 +133,10 @@ uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint3
     uint32_t written = 0;
     for (uint32_t handle = f->bins; handle;) {
         const struct chunk *chunk = pool_at(&t->bins, handle);
-        for (int i = 0; i < CHUNK_BINS && chunk->bins[i].count && written < capacity; i++) {
-            uint16_t id = chunk->bins[i].id;
-            bins[written++] = (vms_bin_t){record, chunk->bins[i].count, id % VMS_BUCKETS,
-                                          (uint16_t)shown_as(f, id / VMS_BUCKETS)};
+        for (int i = 0; chunk->id[i] && written < capacity; i++) {
+            uint16_t kept = (chunk->id[i] & ~BIN_FULL) - 1;
+            bins[written++] = (vms_bin_t){record, chunk->count[i], kept % VMS_BUCKETS,
+                                          (uint16_t)shown_as(f, kept / VMS_BUCKETS)};
         }
         handle = chunk->next;
     }

@@ -283,7 +283,7 @@ static void memory_of_a_flow(void)
     vms_memory_t m;
     vms_get_memory(table, &m);
     printf("bytes: flow %" PRIu64 ", scoreboard %" PRIu64 ", hole %" PRIu64 ", transits %" PRIu64 ", tunnel %" PRIu64
-           ", totals %" PRIu64 ", at worst %" PRIu64 " a flow, 7 bins %" PRIu64 "\n", m.flow, m.scoreboard, m.hole,
+           ", totals %" PRIu64 ", at worst %" PRIu64 " a flow, 14 bins %" PRIu64 "\n", m.flow, m.scoreboard, m.hole,
            m.transits, m.tunnel, m.totals, m.worst_flow, m.bins);
     CHECK(m.flow <= 364);
     CHECK(m.worst_flow <= 6144);
