@@ -38,8 +38,8 @@ void index_close(struct vms_table *t)
 /* Where there is no bucket of that number yet, the one that it will be split from. */
 static uint32_t bucket_number(const struct vms_table *t, uint32_t hash)
 {
-    uint32_t bucket = hash & t->bucket_mask;
-    return bucket < t->bucket_count ? bucket : bucket & t->bucket_mask >> 1;
+    uint32_t bucket = hash & t->bucket_mask, upper = (t->bucket_mask + 1) >> 1;
+    return bucket & ~(upper & -(uint32_t)(bucket >= t->bucket_count));
 }
 
 static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)

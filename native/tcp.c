@@ -79,7 +79,7 @@ static bool is_predicted(const struct flow *f, int direction, const struct packe
            p->tcp_ack - peer->acked <= SEQUENCE_FAR && peer->next - p->tcp_ack <= SEQUENCE_FAR;
 }
 
-static void predicted_segment(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+static __attribute__((flatten)) void predicted_segment(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     ack_take(t, f, direction, p);
     if (!segment_next(t, f, direction, p))
