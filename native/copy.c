@@ -17,9 +17,10 @@
 static bool can_be_unrouted_copy(const struct flow *f, const struct packet *p, const struct place *place)
 {
     const struct flow_key *a = &f->key, *b = &place->key;
-    if (a->flags & b->flags & KEY_HAS_VNI && a->vni != b->vni)
+    if (key_flags(a) & key_flags(b) & KEY_HAS_VNI && key_vni(a) != key_vni(b))
         return false;
-    if (!a->vlan[0] || !b->vlan[0] || memcmp(a->vlan, b->vlan, sizeof a->vlan) == 0)
+    uint32_t tags = key_vlans(a), others = key_vlans(b);
+    if (!(uint16_t)tags || !(uint16_t)others || tags == others)
         return true;
     return !p->src_mac || memcmp(f->mac[place->direction], p->src_mac, 6) == 0;
 }

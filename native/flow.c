@@ -68,7 +68,7 @@ uint32_t flow_oldest(const struct vms_table *t, enum flow_kind kind)
 static bool keep_addresses(struct vms_table *t, const struct place *place, struct flow_key *key)
 {
     *key = place->key;
-    if (key->ip_version == 4)
+    if (key_ip_version(key) == 4)
         return true;
     if (!(key->ip6 = pool_take(&t->addresses)))
         return false;
@@ -80,7 +80,7 @@ static bool keep_addresses(struct vms_table *t, const struct place *place, struc
 
 static void forget_addresses(struct vms_table *t, const struct flow_key *key)
 {
-    if (key->ip_version == 6 && key->ip6)
+    if (key_ip_version(key) == 6 && key->ip6)
         pool_give(&t->addresses, key->ip6);
 }
 
@@ -107,7 +107,7 @@ void flow_bury(struct vms_table *t, uint32_t slot)
 /* Nobody has answered. That is news of the window in which it is given up, although no packet came. */
 static bool is_given_up(const struct vms_table *t, const struct flow *f, enum vms_end reason)
 {
-    bool asked = f->state == VMS_STATE_SYN_SENT || (f->key.protocol == TRANSPORT_UDP && f->key.flags & KEY_HAS_PORTS);
+    bool asked = f->state == VMS_STATE_SYN_SENT || (key_protocol(&f->key) == TRANSPORT_UDP && key_flags(&f->key) & KEY_HAS_PORTS);
     return asked && f->kind == KIND_NEW && (reason == VMS_END_IDLE || reason == VMS_END_REUSED) && t->window_end_ns;
 }
 

@@ -15,20 +15,47 @@
 #include "presence.h"
 #include "share.h"
 
+/* Three words, which are compared and hashed as such. */
 struct flow_key {
     union {                         /* lower endpoint first, compared as bytes */
         uint32_t ip4[2];            /* in network order */
         uint32_t ip6;               /* handle of struct addresses */
     };
-    uint16_t port[2];
-    uint32_t vni;
-    uint16_t vlan[2];
-    uint8_t protocol;
-    uint8_t ip_version;
-    uint8_t flags;                  /* KEY_ */
-    uint8_t zero;
+    uint64_t ends;                  /* | VNI 32 | port 16 | port 16, of the lower endpoint | */
+    uint64_t kind;                  /* | KEY_ 16 | IP version 8 | protocol 8 | inner VLAN 16 | outer VLAN 16 | */
 };
-_Static_assert(sizeof(struct flow_key) == 24 && offsetof(struct flow_key, port) == 8, "compared and hashed as bytes");
+_Static_assert(sizeof(struct flow_key) == 24, "three words");
+
+static inline uint16_t key_port(const struct flow_key *key, int endpoint)
+{
+    return (uint16_t)(key->ends >> 16 * endpoint);
+}
+
+static inline uint32_t key_vni(const struct flow_key *key)
+{
+    return (uint32_t)(key->ends >> 32);
+}
+
+/* Both tags; 0 in the lower half: none. */
+static inline uint32_t key_vlans(const struct flow_key *key)
+{
+    return (uint32_t)key->kind;
+}
+
+static inline uint8_t key_protocol(const struct flow_key *key)
+{
+    return (uint8_t)(key->kind >> 32);
+}
+
+static inline uint8_t key_ip_version(const struct flow_key *key)
+{
+    return (uint8_t)(key->kind >> 40);
+}
+
+static inline uint16_t key_flags(const struct flow_key *key)
+{
+    return (uint16_t)(key->kind >> 48);
+}
 
 /* An IPv6 flow's: four times as long as IPv4's, and so kept apart. */
 struct addresses {

@@ -97,16 +97,17 @@ void index_remove(struct vms_table *t, const struct flow *f, uint32_t slot)
 
 const uint8_t *flow_address(const struct vms_table *t, const struct flow *f, int endpoint)
 {
-    if (f->key.ip_version == 4)
+    if (key_ip_version(&f->key) == 4)
         return (const uint8_t *)&f->key.ip4[endpoint];
     return ((const struct addresses *)pool_at(&t->addresses, f->key.ip6))->ip[endpoint];
 }
 
-static bool has_addresses(const struct vms_table *t, const struct flow *f, const struct place *place)
+static inline __attribute__((always_inline)) bool has_addresses(const struct vms_table *t, const struct flow *f,
+                                                                const struct place *place)
 {
-    if (f->key.ip_version != place->key.ip_version)
+    if (key_ip_version(&f->key) != key_ip_version(&place->key))
         return false;
-    if (f->key.ip_version == 4)
+    if (key_ip_version(&f->key) == 4)
         return memcmp(f->key.ip4, place->key.ip4, sizeof f->key.ip4) == 0;
     return memcmp(flow_address(t, f, 0), place->ip[0], 16) == 0 && memcmp(flow_address(t, f, 1), place->ip[1], 16) == 0;
 }
@@ -114,13 +115,13 @@ static bool has_addresses(const struct vms_table *t, const struct flow *f, const
 /* All of the key but the addresses. */
 static bool has_ports_and_domain(const struct flow *f, const struct place *place)
 {
-    return memcmp(f->key.port, place->key.port, sizeof f->key - offsetof(struct flow_key, port)) == 0;
+    return f->key.ends == place->key.ends && f->key.kind == place->key.kind;
 }
 
 bool flow_has_endpoints(const struct vms_table *t, const struct flow *f, const struct place *place)
 {
-    return has_addresses(t, f, place) && memcmp(f->key.port, place->key.port, sizeof f->key.port) == 0 &&
-           f->key.protocol == place->key.protocol;
+    return has_addresses(t, f, place) && (uint32_t)f->key.ends == (uint32_t)place->key.ends &&     /* the ports */
+           key_protocol(&f->key) == key_protocol(&place->key);
 }
 
 uint32_t index_find(const struct vms_table *t, const struct place *place)
@@ -133,31 +134,6 @@ uint32_t index_find(const struct vms_table *t, const struct place *place)
     return 0;
 }
 
-static uint8_t key_flags(const struct packet *p)
-{
-    bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
-    return (p->has_vni ? KEY_HAS_VNI : 0) | (p->has_ports ? KEY_HAS_PORTS : 0) | (tunnelled ? KEY_TUNNELLED : 0);
-}
-
-/* Hashes what stands in the key, from the values that go there: to read them back at once, wider than they were written,
-   would make the processor wait. */
-static uint32_t hash_of(const struct vms_table *t, const struct packet *p, const struct place *place)
-{
-    const struct flow_key *key = &place->key;
-    uint64_t words[6] = {
-        (uint64_t)key->vni << 32 | (uint32_t)key->port[1] << 16 | key->port[0],
-        (uint64_t)key->flags << 48 | (uint64_t)key->ip_version << 40 | (uint64_t)key->protocol << 32 |
-            (uint32_t)key->vlan[1] << 16 | key->vlan[0],
-    };
-    if (p->ip_version == 4) {
-        words[2] = (uint64_t)key->ip4[1] << 32 | key->ip4[0];
-        return (uint32_t)nh_words(&t->hash_key, words, 3);
-    }
-    memcpy(&words[2], place->ip[0], 16);
-    memcpy(&words[4], place->ip[1], 16);
-    return (uint32_t)nh_words(&t->hash_key, words, 6);
-}
-
 static uint32_t ip4_at(const uint8_t *ip)
 {
     uint32_t address;
@@ -168,27 +144,51 @@ static uint32_t ip4_at(const uint8_t *ip)
 /* Which endpoint of the key sent the packet. */
 static int direction_of(const struct packet *p)
 {
-    int order = p->ip_version == 4 ? (be32(p->src) > be32(p->dst)) - (be32(p->src) < be32(p->dst))
-                                   : memcmp(p->src, p->dst, 16);
-    return order ? order > 0 : p->sport > p->dport;
+    bool by_ports = p->sport > p->dport;
+    if (p->ip_version == 4) {
+        uint32_t src = be32(p->src), dst = be32(p->dst);
+        return src == dst ? by_ports : src > dst;
+    }
+    int order = memcmp(p->src, p->dst, 16);
+    return order ? order > 0 : by_ports;
 }
 
+static uint64_t ends_of(const struct packet *p, int direction)
+{
+    uint32_t ports = (uint32_t)p->dport << 16 | p->sport;
+    return (uint64_t)p->vni << 32 | (direction ? ports << 16 | ports >> 16 : ports);
+}
+
+static uint64_t kind_of(const struct packet *p, bool tagged)
+{
+    bool tunnelled = p->tunnel != VMS_TUNNEL_NONE && p->tunnel != VMS_TUNNEL_ERSPAN;
+    uint32_t flags = p->has_vni * KEY_HAS_VNI + p->has_ports * KEY_HAS_PORTS + tunnelled * KEY_TUNNELLED;
+    uint32_t vlans = tagged ? (uint32_t)p->frame_vlan[1] << 16 | p->frame_vlan[0] : 0;
+    return (uint64_t)(flags << 16 | (uint32_t)p->ip_version << 8 | p->protocol) << 32 | vlans;
+}
+
+/* Hashes what stands in the key, from the values that go there: to read them back at once, wider than they were written,
+   would make the processor wait. */
 void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
 {
     int direction = place->direction = direction_of(p);
+    uint64_t words[6] = {ends_of(p, direction), kind_of(p, t->options.vlan_in_key)};
     place->ip[direction] = p->src;
     place->ip[!direction] = p->dst;
-    uint32_t ports = (uint32_t)p->dport << 16 | p->sport;
-    ports = direction ? ports << 16 | ports >> 16 : ports;
-    bool v4 = p->ip_version == 4, tagged = t->options.vlan_in_key;
-    place->key = (struct flow_key){
-        .ip4 = {v4 ? ip4_at(place->ip[0]) : 0, v4 ? ip4_at(place->ip[1]) : 0},
-        .port = {(uint16_t)ports, (uint16_t)(ports >> 16)},
-        .vni = p->vni,
-        .vlan = {tagged ? p->frame_vlan[0] : 0, tagged ? p->frame_vlan[1] : 0},
-        .protocol = p->protocol, .ip_version = p->ip_version, .flags = key_flags(p),
-    };
-    place->hash = hash_of(t, p, place);
+    place->key.ends = words[0];
+    place->key.kind = words[1];
+    if (p->ip_version == 4) {
+        uint32_t src = ip4_at(p->src), dst = ip4_at(p->dst), lower = direction ? dst : src, upper = direction ? src : dst;
+        place->key.ip4[0] = lower;
+        place->key.ip4[1] = upper;
+        words[2] = (uint64_t)upper << 32 | lower;
+        place->hash = (uint32_t)nh_words(&t->hash_key, words, 3);
+    } else {
+        place->key.ip4[0] = place->key.ip4[1] = 0;
+        memcpy(&words[2], place->ip[0], 16);
+        memcpy(&words[4], place->ip[1], 16);
+        place->hash = (uint32_t)nh_words(&t->hash_key, words, 6);
+    }
     place->bucket = bucket_number(t, place->hash);
 }
 

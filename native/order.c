@@ -23,11 +23,15 @@ void order_learn_id(struct tcp_half *half, const struct packet *p, bool first)
     int16_t step = (int16_t)(p->ip_id - half->last_ip_id);
     if (p->fragmented)
         return;
+    if (!first && step > 0 && step <= ID_STEP_MOST) {
+        half->last_ip_id = (uint16_t)p->ip_id;
+        if (half->ids_in_order < IDS_TRUSTED)
+            half->ids_in_order++;
+        return;
+    }
     if (!first && step == 0)
         half->flags |= HALF_IDS_REPEAT;
-    if (!first && step > 0 && step <= ID_STEP_MOST)
-        half->ids_in_order += half->ids_in_order < IDS_TRUSTED;
-    else if (step > ID_STEP_MOST || step < -ID_STEP_MOST)
+    if (step > ID_STEP_MOST || step < -ID_STEP_MOST)
         half->ids_in_order = 0;
     if (first || step > 0 || step < -ID_STEP_MOST)
         half->last_ip_id = (uint16_t)p->ip_id;

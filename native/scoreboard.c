@@ -335,19 +335,18 @@ int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, u
     return b->flight_count && ring.end[newest_index(&ring, b)] == end ? ring.ns[newest_index(&ring, b)] : -1;
 }
 
-/* A flight that is not long always begins at 0. */
+_Static_assert(BOARD_SHORT_FLIGHT == 2, "a first one, and a second");
+
+/* A flight that is not long begins at 0. */
 static int64_t land_short(struct scoreboard *b, uint32_t ack)
 {
-    int64_t sent_ns = -1;
-    uint32_t landed = 0;
-    for (; landed < b->flight_count && seq_at_most(b->flight_end[landed], ack); landed++)
-        if (b->flight_end[landed] == ack)
-            sent_ns = b->flight_ns[landed];
-    for (uint32_t i = landed; i < b->flight_count; i++) {
-        b->flight_end[i - landed] = b->flight_end[i];
-        b->flight_ns[i - landed] = b->flight_ns[i];
-    }
-    b->flight_count = (uint8_t)(b->flight_count - landed);
+    if (!b->flight_count || seq_before(ack, b->flight_end[0]))
+        return -1;
+    bool both = b->flight_count == 2 && seq_at_most(b->flight_end[1], ack);
+    int64_t sent_ns = b->flight_end[both] == ack ? b->flight_ns[both] : -1;
+    b->flight_count = (uint8_t)(both ? 0 : b->flight_count - 1);
+    b->flight_end[0] = b->flight_end[1];
+    b->flight_ns[0] = b->flight_ns[1];
     return sent_ns;
 }
 

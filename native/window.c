@@ -89,18 +89,18 @@ static void put_identity(const struct vms_table *t, const struct flow *f, vms_re
     r->flow_id = f->id;
     r->start_ns = f->start_ns;
     r->end_ns = f->last_ns;
-    r->vni = f->key.vni;
-    size_t address = f->key.ip_version == 4 ? 4 : 16;
+    r->vni = key_vni(&f->key);
+    size_t address = key_ip_version(&f->key) == 4 ? 4 : 16;
     memcpy(r->client_ip, flow_address(t, f, client), address);
     memcpy(r->server_ip, flow_address(t, f, server), address);
     memcpy(r->client_mac, f->mac[client], 6);
     memcpy(r->server_mac, f->mac[server], 6);
-    r->client_port = f->key.port[client];
-    r->server_port = f->key.port[server];
+    r->client_port = key_port(&f->key, client);
+    r->server_port = key_port(&f->key, server);
     memcpy(r->vlan, f->vlan, sizeof r->vlan);
     r->vlan_count = f->vlan_count;
-    r->protocol = f->key.protocol;
-    r->ip_version = f->key.ip_version;
+    r->protocol = key_protocol(&f->key);
+    r->ip_version = key_ip_version(&f->key);
     r->role_source = f->role_source;
     r->tcp_state = f->state;
     r->end_reason = f->end_reason;
@@ -111,8 +111,8 @@ static uint32_t record_flags(const struct flow *f)
 {
     const uint16_t seen[2] = {FLOW_SEEN_0, FLOW_SEEN_1};
     int client = f->client, server = !f->client;
-    return (f->flags & FLOW_NEW ? VMS_RECORD_NEW : 0) | (f->key.flags & KEY_HAS_VNI ? VMS_RECORD_HAS_VNI : 0) |
-           (f->key.flags & KEY_HAS_PORTS ? VMS_RECORD_HAS_PORTS : 0) |
+    return (f->flags & FLOW_NEW ? VMS_RECORD_NEW : 0) | (key_flags(&f->key) & KEY_HAS_VNI ? VMS_RECORD_HAS_VNI : 0) |
+           (key_flags(&f->key) & KEY_HAS_PORTS ? VMS_RECORD_HAS_PORTS : 0) |
            (f->tcp[client].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_C2S : 0) |
            (f->tcp[server].flags & HALF_UNSURE ? VMS_RECORD_UNSURE_S2C : 0) |
            (f->flags & FLOW_SYN_ACK ? VMS_RECORD_ANSWERED : 0) | (f->flags & FLOW_REFUSED ? VMS_RECORD_REFUSED : 0) |
