@@ -232,7 +232,7 @@ static void bins_run_out(void)
     shake_hands(&tap, AT, ISN);
     for (uint32_t i = 0; i < 40; i++) {
         c2s(&tap, AT + (20 + 200 * i) * MS, ISN + 1 + i, ISN + 1, A, 1);
-        s2c(&tap, AT + (20 + 200 * i) * MS + (INT64_C(1) << i % 27), ISN + 1, ISN + 2 + i, A, 0);
+        s2c(&tap, AT + (20 + 200 * i) * MS + ((INT64_C(2) + i / 20) << i % 20), ISN + 1, ISN + 2 + i, A, 0);
     }
     vms_record_t r = tap_only(&tap);
     CHECK(tap_counters(&tap).samples_unbinned > 0);
