@@ -286,6 +286,13 @@ typedef struct {
     uint64_t rows;
 } vms_lines_t;
 
+/* A field of records, and where its values are to lie one behind the other. */
+typedef struct {
+    uint8_t *column;
+    uint32_t offset;                /* in a record */
+    uint32_t size;                  /* octets */
+} vms_field_t;
+
 typedef struct vms_table vms_table_t;
 
 /* NULL when there is not enough memory for the index, or max_flows is 0 or above VMS_FLOWS_MOST. */
@@ -388,3 +395,14 @@ uint64_t vms_bucket_low_ns(uint32_t bucket);
 /* Writes rows as lines, from `first` on, as many as surely fit; a row without any field gives none. Returns the first
    row not written, which is `first` when there is no room even for that. */
 uint64_t vms_encode_lines(const vms_lines_t *lines, uint64_t first, char *out, uint64_t size, uint64_t *written);
+
+/* The rows in the order of their keys, those of equal keys as they come. The scratch is four words a row. */
+void vms_order_rows(const uint64_t *keys, uint64_t rows, uint64_t *scratch, int64_t *order);
+
+/* Numbers the different keys in their order: writes the number of each row's key, and the first row of each number.
+   Returns how many there are. */
+uint64_t vms_group_rows(const uint64_t *keys, uint64_t rows, uint64_t *scratch, int64_t *of_row, int64_t *first);
+
+/* Copies fields out of records. */
+void vms_copy_fields(const uint8_t *records, uint64_t record_size, uint64_t rows, const vms_field_t *fields,
+                     uint32_t count);

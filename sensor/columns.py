@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sensor.native import NumpyArray
+from sensor.native import NumpyArray, copy_fields
+
+
+_asked_for: set[str] = set()
+"""Fields of the records so far: they are asked for of the next ones as well, and copied all in one go."""
 
 
 class Columns(np.ndarray[Any, np.dtype[Any]]):
@@ -16,13 +20,16 @@ class Columns(np.ndarray[Any, np.dtype[Any]]):
     """None of what was selected from them: that is as any array."""
 
     def __getitem__(self, key: Any) -> Any:
-        if self._columns is None or not isinstance(key, str):
+        if self._columns is None or not isinstance(key, str) or key not in (self.dtype.names or ()):
             return super().__getitem__(key)
-        column = self._columns.get(key)
-        if column is None:
-            column = self._columns[key] = np.array(super().__getitem__(key), subok=False)
-            column.flags.writeable = False
-        return column
+        if key not in self._columns:
+            _asked_for.add(key)
+            wanted = [name for name in self.dtype.names or () if name in _asked_for and name not in self._columns]
+            columns = copy_fields(self.view(np.ndarray), wanted)
+            for column in columns.values():
+                column.flags.writeable = False
+            self._columns.update(columns)
+        return self._columns[key]
 
 
 def by_column(records: NumpyArray) -> NumpyArray:

@@ -1,4 +1,4 @@
-"""Rows that have the same key, found with one sort, and what is made of a column over each group of them."""
+"""Rows that have the same key, and what is made of a column over each group of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sensor import native
+
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _GREATEST = np.iinfo(np.int64).max
-
-_BITS = 63
-"""Of a key and the number of its row, together in one signed integer."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +49,17 @@ class Groups:
 
 def group(keys: Array) -> Groups:
     """The groups of rows with integer keys."""
-    order, ordered = sorted_rows(keys)
-    begins = np.ones(len(keys), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
-    of_row = np.empty(len(keys), np.int64)
-    of_row[order] = np.cumsum(begins) - 1
-    return Groups(of_row, np.minimum.reduceat(order, np.flatnonzero(begins)) if len(keys) else of_row)
+    return Groups(*native.group_rows(_unsigned(keys)))
 
 
 def sorted_rows(keys: Array) -> tuple[Ints, Array]:
-    """The rows in the order of their keys, equals in any, and the keys in that order.
-
-    With its row's number in the low bits a key is sorted as a plain number: several times faster than an argsort.
-    """
-    bits = len(keys).bit_length()
-    if len(keys) and keys.min() >= 0 and int(keys.max()) < 1 << (_BITS - bits):
-        packed = keys.astype(np.int64) << bits | np.arange(len(keys))
-        packed.sort()
-        return packed & ((1 << bits) - 1), packed >> bits
-    order = np.argsort(keys)
+    """The rows in the order of their keys, and the keys in that order."""
+    order = native.order_rows(_unsigned(keys))
     return order, keys[order]
+
+
+def _unsigned(keys: Array) -> npt.NDArray[np.uint64]:
+    """Numbers in the same order, none of them negative."""
+    if keys.dtype.kind == "u" or not len(keys) or keys.min() >= 0:
+        return keys.astype(np.uint64, copy=False)
+    return keys.astype(np.int64).view(np.uint64) ^ np.uint64(1 << 63)

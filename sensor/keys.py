@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sensor.grouping import group
+
 Keys = npt.NDArray[np.uint64]
 
 _ODD = np.array([secrets.randbits(64) | 1 for _ in range(5)], np.uint64)
@@ -23,11 +25,8 @@ def mix(*words: npt.NDArray[Any]) -> Keys:
 
 
 def distinct(keys: Keys) -> Keys:
-    """The different ones of many keys, in their order; a plain sort is far faster than ``np.unique``."""
-    ordered = np.sort(keys)
-    first = np.ones(len(keys), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    return ordered[first]
+    """The different ones of many keys, in their order; far faster than ``np.unique``."""
+    return keys[group(keys).first]
 
 
 def key_of(*words: object) -> int:

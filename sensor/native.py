@@ -167,6 +167,48 @@ def _lend(memory: bytes | NumpyArray, ctype: str, lent: list[Any]) -> Any:
     return pointer
 
 
+def order_rows(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The rows in the order of their keys, those of equal keys as they come."""
+    keys = np.ascontiguousarray(keys, np.uint64)
+    order, scratch = np.empty(len(keys), np.int64), np.empty(_SCRATCH_A_ROW * len(keys), np.uint64)
+    lib.vms_order_rows(_words(keys), len(keys), _words(scratch), _signed_words(order))
+    return order
+
+
+def group_rows(keys: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each row the number of its key, in the order of the keys; and the first row of each number."""
+    keys = np.ascontiguousarray(keys, np.uint64)
+    of_row, first = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+    scratch = np.empty(_SCRATCH_A_ROW * len(keys), np.uint64)
+    groups = lib.vms_group_rows(_words(keys), len(keys), _words(scratch), _signed_words(of_row), _signed_words(first))
+    return of_row, first[:groups].copy()
+
+
+_SCRATCH_A_ROW = 4
+
+
+def _words(memory: NumpyArray) -> Any:
+    return ffi.from_buffer("uint64_t[]", memory)
+
+
+def _signed_words(memory: NumpyArray) -> Any:
+    return ffi.from_buffer("int64_t[]", memory)
+
+
+def copy_fields(records: NumpyArray, names: Sequence[str]) -> dict[str, NumpyArray]:
+    """Fields of a structured array, each by itself: all of them in one way through the records."""
+    columns: dict[str, NumpyArray] = {}
+    fields = ffi.new("vms_field_t[]", len(names))
+    lent: list[Any] = []
+    for name, field in zip(names, fields, strict=True):
+        dtype, field.offset = records.dtype.fields[name][:2]  # type: ignore[index]
+        columns[name] = np.empty((len(records), *dtype.shape), dtype.base)
+        field.size, field.column = dtype.itemsize, _lend(columns[name], "uint8_t[]", lent)
+    records = np.ascontiguousarray(records)
+    lib.vms_copy_fields(_lend(records, "uint8_t[]", lent), records.itemsize, len(records), fields, len(names))
+    return columns
+
+
 _MOST_FINISHED = 8192
 _MOST_NOTICES = 4096
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensor import native
 from sensor.columns import by_column
-from sensor.grouping import group
+from sensor.grouping import group, sorted_rows
 from sensor.keys import Places, distinct, mix
 
 SMALL = st.integers(-3, 3)
@@ -64,3 +65,24 @@ def test_records_by_column_are_the_same_and_read_only() -> None:
     assert columns[columns["a"] > 1]["b"].tolist() == [4.5, 6.5]
     with pytest.raises(ValueError, match="read-only"):
         columns["a"][0] = 7
+    with pytest.raises(ValueError, match="no field of name c"):
+        columns["c"]
+
+
+@given(st.lists(WIDE, max_size=30))
+def test_rows_in_the_order_of_their_keys_are_sorted_stably(keys: list[int]) -> None:
+    """Equal keys stay in the order of their rows, negative ones come first."""
+    order, ordered = sorted_rows(np.array(keys, np.int64))
+    assert order.tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+    assert ordered.tolist() == sorted(keys)
+
+
+@given(st.integers(0, 200))
+def test_fields_are_copied_whatever_their_width(rows: int) -> None:
+    """Numbers of every width, arrays within a record, records that are apart in memory."""
+    records = np.frombuffer(np.random.default_rng(rows).bytes(2 * rows * native.RECORD.itemsize), native.RECORD)[::2]
+    names = native.RECORD.names or ()
+    copied = native.copy_fields(records, names)
+    assert all(copied[name].dtype == records[name].dtype for name in names)
+    assert all(np.array_equal(copied[name], records[name]) for name in names)
+    assert all(copied[name].flags.c_contiguous for name in names)

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor.keys import Keys, distinct
+from sensor.native import order_rows
 from sensor.window import Labels
 
 Mask = npt.NDArray[np.bool_]
@@ -184,6 +185,9 @@ def _mixed(keys: Keys, more: Keys) -> Keys:
 def _is_in(keys: Keys, ordered: Keys) -> Mask:
     if not len(ordered):
         return np.zeros(len(keys), np.bool_)
-    at = np.searchsorted(ordered, keys)
-    found: Mask = ordered[np.minimum(at, len(ordered) - 1)] == keys
+    order = order_rows(keys)  # looked up one after the other, they find their neighbours in the cache
+    wanted = keys[order]
+    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    found = np.empty(len(keys), np.bool_)
+    found[order] = ordered[at] == wanted
     return found
