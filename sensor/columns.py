@@ -8,7 +8,6 @@ import numpy as np
 
 from sensor.native import NumpyArray, copy_fields
 
-
 _asked_for: set[str] = set()
 """Fields of the records so far: they are asked for of the next ones as well, and copied all in one go."""
 
