@@ -286,6 +286,7 @@ struct vms_table {
     int64_t window_end_ns;
     uint32_t *listed;               /* slots with something to report in this window */
     uint32_t listed_count;
+    uint32_t rolled_count;          /* of these, that are copied out already */
     uint32_t bin_count;
     vms_half_t overflow;
     struct trouble untold[2];       /* of a flow for which there was no memory; never read */

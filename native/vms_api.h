@@ -367,8 +367,9 @@ void vms_tick(vms_table_t *table, int64_t now_ns);
 /* How many records and bins vms_roll would write now. */
 void vms_pending(const vms_table_t *table, uint32_t *records, uint32_t *bins);
 
-/* Closes the window: copies its active records and bins out and clears them. Capacities as vms_pending said.
-   Returns the number of records. */
+/* Copies the window's active records out, as many as there is room for, with their bins, for which there has to be all
+   the room that vms_pending said, and clears them. Returns the number of records. The call that leaves none pending
+   closes the window; between it and the first one no packet may come. */
 uint32_t vms_roll(vms_table_t *table, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
                   uint32_t bin_capacity, uint32_t *bin_count);
 

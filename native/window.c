@@ -272,7 +272,7 @@ static bool has_overflow(const struct vms_table *t)
 
 void vms_pending(const vms_table_t *t, uint32_t *records, uint32_t *bins)
 {
-    *records = t->listed_count + has_overflow(t);
+    *records = t->listed_count - t->rolled_count + has_overflow(t);
     *bins = t->bin_count;
 }
 
@@ -323,22 +323,31 @@ static void fetch_listed(const struct vms_table *t, uint32_t index)
         flow_prefetch_neighbours(t, f);
 }
 
+static void close_window(struct vms_table *t)
+{
+    t->listed_count = t->rolled_count = 0;
+    pool_reset(&t->bins);
+    t->bin_count = 0;
+    t->window_start_ns = t->window_end_ns = 0;
+}
+
 uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
                   uint32_t bin_capacity, uint32_t *bin_count)
 {
     uint32_t written = 0;
     *bin_count = 0;
-    for (; written < t->listed_count && written < record_capacity; written++) {
-        const struct flow *f = flow_at(t, t->listed[written]);
-        fetch_listed(t, written);
-        *bin_count += histogram_export(t, f, written, bins + *bin_count, bin_capacity - *bin_count);
-        roll_flow(t, t->listed[written], &records[written]);
+    for (; t->rolled_count < t->listed_count && written < record_capacity; written++, t->rolled_count++) {
+        uint32_t slot = t->listed[t->rolled_count];
+        fetch_listed(t, t->rolled_count);
+        *bin_count += histogram_export(t, flow_at(t, slot), written, bins + *bin_count, bin_capacity - *bin_count);
+        roll_flow(t, slot, &records[written]);
     }
-    t->listed_count = 0;
+    t->bin_count -= *bin_count;
+    if (t->rolled_count < t->listed_count)
+        return written;
     if (has_overflow(t) && written < record_capacity)
         put_overflow(t, &records[written++]);
-    pool_reset(&t->bins);
-    t->bin_count = 0;
-    t->window_start_ns = t->window_end_ns = 0;
+    if (!has_overflow(t))
+        close_window(t);
     return written;
 }

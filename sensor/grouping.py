@@ -61,5 +61,6 @@ def sorted_rows(keys: Array) -> tuple[Ints, Array]:
 def _unsigned(keys: Array) -> npt.NDArray[np.uint64]:
     """Numbers in the same order, none of them negative."""
     if keys.dtype.kind == "u" or not len(keys) or keys.min() >= 0:
-        return keys.astype(np.uint64, copy=False)
-    return keys.astype(np.int64).view(np.uint64) ^ np.uint64(1 << 63)
+        return np.asarray(keys, np.uint64)
+    turned: npt.NDArray[np.uint64] = np.asarray(keys, np.int64).view(np.uint64) ^ np.uint64(1 << 63)
+    return turned

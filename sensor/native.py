@@ -209,6 +209,7 @@ def copy_fields(records: NumpyArray, names: Sequence[str]) -> dict[str, NumpyArr
     return columns
 
 
+_DROPPED_AT_A_TIME = 8192
 _MOST_FINISHED = 8192
 _MOST_NOTICES = 4096
 
@@ -320,19 +321,34 @@ class FlowTable:
 
     def roll(self) -> tuple[NumpyArray, NumpyArray]:
         """Close the window: its records (dtype ``RECORD``) and histogram bins (dtype ``BIN``)."""
-        sizes = ffi.new("uint32_t[3]")
+        records, bins = (np.empty(count, dtype) for count, dtype in zip(self._pending(), (RECORD, BIN), strict=True))
+        written, bin_count = self._roll_into(records, bins)
+        return records[:written], bins[:bin_count]
+
+    def drop_window(self) -> None:
+        """Close the window, of which nobody looks at the records: a few at a time have to be in memory."""
+        count, bin_count = self._pending()
+        records, bins = np.empty(min(count, _DROPPED_AT_A_TIME), RECORD), np.empty(bin_count, BIN)
+        self._roll_into(records, bins)
+        while self._pending()[0]:
+            self._roll_into(records, bins)
+
+    def _pending(self) -> tuple[int, int]:
+        sizes = ffi.new("uint32_t[2]")
         lib.vms_pending(self._table, sizes, sizes + 1)
-        records = np.empty(sizes[0], RECORD)
-        bins = np.empty(sizes[1], BIN)
+        return int(sizes[0]), int(sizes[1])
+
+    def _roll_into(self, records: NumpyArray, bins: NumpyArray) -> tuple[int, int]:
+        bin_count = ffi.new("uint32_t *")
         written = lib.vms_roll(
             self._table,
             ffi.cast("vms_record_t *", records.ctypes.data),
             len(records),
             ffi.cast("vms_bin_t *", bins.ctypes.data),
             len(bins),
-            sizes + 2,
+            bin_count,
         )
-        return records[:written], bins[: sizes[2]]
+        return int(written), int(bin_count[0])
 
     def finish(self) -> int:
         """End flows because the input ended, as many as there is room for; return how many are left."""

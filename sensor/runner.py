@@ -101,13 +101,18 @@ def kept_where(settings: Settings) -> Iterator[str]:
         yield f"Flow records are in {settings.flows}"
 
 
+def _is_looked_at(settings: Settings, detectors: Sequence[Detector], is_read: bool) -> bool:
+    """Whether anybody wants more of a window than the totals."""
+    kinds = {kind for kind, _ in settings.sinks} - {"none"}
+    files = (settings.flows, settings.memory, settings.inventory, settings.policy, settings.bad_networks)
+    return bool(kinds or detectors or is_read or any(files))
+
+
 def _mind(
     settings: Settings, interface: str, detectors: Sequence[Detector], is_read: bool, health: Health
 ) -> Mind | None:
     """What makes reports; None where nobody would see them, since it takes time to load."""
-    kinds = {kind for kind, _ in settings.sinks} - {"none"}
-    files = (settings.flows, settings.memory, settings.inventory, settings.policy, settings.bad_networks)
-    if not (kinds or detectors or is_read or any(files)):
+    if not _is_looked_at(settings, detectors, is_read):
         return None
     from sensor.mind import Mind
 
@@ -242,7 +247,8 @@ def read_files(
     from sensor.captures import first_timestamp
 
     ordered = sorted(paths, key=first_timestamp) if len(paths) > 1 else paths
-    with contextlib.closing(_reading(settings, ordered, progress, stop)) as reading:
+    keep_records = _is_looked_at(settings, detectors, bool(sinks))
+    with contextlib.closing(_reading(settings, ordered, progress, stop, keep_records)) as reading:
         name = ordered[0] if len(ordered) == 1 else f"{len(ordered)} files"
         with Pipeline(settings, name, sinks=sinks, detectors=detectors) as pipeline:
             reading.run(pipeline.take)
@@ -253,24 +259,30 @@ def read_files(
 
 
 def _reading(
-    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop
+    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop, keep_records: bool
 ) -> Alone | Shares:
     if settings.workers == 1:
-        return Alone(settings, paths, progress, stop)
+        return Alone(settings, paths, progress, stop, keep_records)
     from sensor.shares import Shares
 
-    return Shares(settings, paths, progress, stop)
+    return Shares(settings, paths, progress, stop, keep_records)
 
 
 class Alone:
-    """The files, read in this process."""
+    """The files, read in this process; ``keep_records`` as Worker has it."""
 
     def __init__(
-        self, settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop
+        self,
+        settings: Settings,
+        paths: list[str],
+        progress: Callable[[int], None] | None,
+        stop: Stop,
+        keep_records: bool = True,
     ) -> None:
         from sensor.captures import FileSource
 
         self._stop = stop
+        self._keep_records = keep_records
         self._source = FileSource(paths, settings.filter, progress)
         stop.then(self._source.interrupt)
         self._table = make_table(settings)
@@ -283,7 +295,7 @@ class Alone:
 
     def run(self, take: Callable[[Message], None]) -> None:
         """Hand on what the worker tells."""
-        Worker(self._source, self._table, take, self._stop).run()
+        Worker(self._source, self._table, take, self._stop, keep_records=self._keep_records).run()
 
     def close(self) -> None:
         """Close the file that is open."""

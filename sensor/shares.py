@@ -20,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -68,7 +69,12 @@ class Shares:
     """
 
     def __init__(
-        self, settings: Settings, paths: Sequence[str], progress: Callable[[int], None] | None, stop: Stop
+        self,
+        settings: Settings,
+        paths: Sequence[str],
+        progress: Callable[[int], None] | None,
+        stop: Stop,
+        keep_records: bool = True,
     ) -> None:
         for path in filter(is_stream, paths):
             raise UsageError(f"{path}: a stream can be read by one process only; choose --workers 1, or save it first")
@@ -84,7 +90,7 @@ class Shares:
         try:
             for number in range(settings.workers):
                 share = Share(number, settings.workers, secret)
-                self._workers.append(_Running(settings, list(paths), share, self._common))
+                self._workers.append(_Running(settings, list(paths), share, self._common, keep_records))
         except OSError as error:
             self.close()
             raise WorkerError(f"--workers {settings.workers}: cannot start so many: {error.strerror}") from None
@@ -193,7 +199,7 @@ class Common:
 class _Running:
     """A worker's process, and the pipe on which it tells."""
 
-    def __init__(self, settings: Settings, paths: list[str], share: Share, common: Common) -> None:
+    def __init__(self, settings: Settings, paths: list[str], share: Share, common: Common, keep_records: bool) -> None:
         self.number = share.number
         self.told: deque[Told] = deque()
         """What waits for its turn: of no more packets than a worker may be ahead of another (share.c)."""
@@ -206,7 +212,9 @@ class _Running:
             fcntl.fcntl(theirs.fileno(), _F_SETPIPE_SZ, PIPE_OCTETS)
         with theirs:
             self._process: BaseProcess = multiprocessing.get_context("fork").Process(
-                target=worker_main, args=(settings, paths, share, theirs, common, os.getpid()), daemon=True
+                target=worker_main,
+                args=(settings, paths, share, theirs, common, keep_records, os.getpid()),
+                daemon=True,
             )
             self._process.start()
 
@@ -234,7 +242,7 @@ class _Running:
 
 
 def worker_main(
-    settings: Settings, paths: list[str], share: Share, up: Connection, common: Common, parent: int
+    settings: Settings, paths: list[str], share: Share, up: Connection, common: Common, keep_records: bool, parent: int
 ) -> None:
     """Read all files, count a share, tell."""
     _belong_to(parent)
@@ -246,7 +254,8 @@ def worker_main(
             table = make_table(settings, share)
             source.open(table)
             table.share_with(common.memory)
-            Worker(source, table, sender.put, lambda: common.has_ended(share.number, table), over=table.leave).run()
+            ends = partial(common.has_ended, share.number, table)
+            Worker(source, table, sender.put, ends, over=table.leave, keep_records=keep_records).run()
             sender.finish(Failed(source.damage) if source.damage else None)
         except SensorError as error:
             sender.finish(Failed(error))

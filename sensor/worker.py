@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sensor.native import FlowTable, NumpyArray
+import numpy as np
+
+from sensor.native import BIN, RECORD, FlowTable, NumpyArray
 from sensor.sources import Progress, Source
 from sensor.window import Counters, Revisions, Snapshot
 
@@ -42,7 +44,8 @@ class Worker:
     """Runs a source into a table until the source ends or ``stop`` says so.
 
     ``clock`` is the wall clock that closes windows while the wire is silent; None for a file, whose packets alone
-    make the time. ``over`` is called when nothing is polled any more, before the last messages.
+    make the time. ``over`` is called when nothing is polled any more, before the last messages. Where nobody will look
+    at the records of windows, ``keep_records`` is False: the windows that are handed on have none.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Worker:
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], int] | None = None,
         over: Callable[[], None] = lambda: None,
+        keep_records: bool = True,
     ) -> None:
         self._source = source
         self._table = table
@@ -60,6 +64,7 @@ class Worker:
         self._stop = stop
         self._clock = clock
         self._over = over
+        self._keep_records = keep_records
         self._reported = Counters()
         self._revisions = Revisions()
 
@@ -116,11 +121,15 @@ class Worker:
         if window is None:
             return
         notices, presence = self._table.take_notices(), self._table.take_presence()
-        records, bins = self._table.roll()
+        records, bins = self._table.roll() if self._keep_records else self._no_records()
         total = self._counters()
         counters, self._reported = minus(total, self._reported), total
         revision = self._revisions.next(window[0])
         self._emit(Snapshot(*window, records, bins, counters, revision, partial, notices, presence))
+
+    def _no_records(self) -> tuple[NumpyArray, NumpyArray]:
+        self._table.drop_window()
+        return np.empty(0, RECORD), np.empty(0, BIN)
 
     def _counters(self) -> Counters:
         counted = self._table.counters()

@@ -61,12 +61,13 @@ def packets(*at: float, port: int = 40000) -> list[Frame]:
 
 def run(
     steps: list[Step], *, clock: Callable[[], int] | None = None, stop: Callable[[], bool] = lambda: False,
-    lost: Drops | None = None, then: Progress = Progress.END, **options: object,
+    lost: Drops | None = None, then: Progress = Progress.END, keep_records: bool = True, **options: object,
 ) -> list[Message]:  # fmt: skip
     """What a worker hands on."""
     messages: list[Message] = []
     table = table_of(**options)
-    Worker(Script(steps, then, lost or Drops()), table, messages.append, stop, clock).run()
+    script = Script(steps, then, lost or Drops())
+    Worker(script, table, messages.append, stop, clock, keep_records=keep_records).run()
     return messages
 
 
@@ -294,3 +295,12 @@ def test_any_window_holds_every_packet_once(window_ns: int) -> None:
     assert sum(sums(window.records, "packets")[0] for window in windows) == 200
     assert all(window.start_ns % window_ns == 0 for window in windows)
     assert len({window.start_ns for window in windows}) == len(windows)
+
+
+def test_windows_that_nobody_looks_at_have_no_records_but_all_counts() -> None:
+    """The same windows with the same sums: only what would be looked at is left out."""
+    kept, dropped = (run([packets(0, 1, 4, 5, 11)], keep_records=keep) for keep in (True, False))
+    assert seconds(dropped) == seconds(kept)
+    assert [len(window.records) for window in snapshots(dropped)] == [0] * len(snapshots(kept))
+    assert [window.counters for window in snapshots(dropped)] == [window.counters for window in snapshots(kept)]
+    assert dropped[-1] == kept[-1]

@@ -263,6 +263,46 @@ static void samples_of_folded_flows(void)
     tap_close(&tap);
 }
 
+static void many_flows(struct tap *tap)
+{
+    for (uint16_t i = 0; i < 20; i++) {
+        tap_udp(tap, AT + i * MS, 8, 1000 + i, 9, 53);
+        tap_udp(tap, AT + (30 + i) * MS, 9, 53, 8, 1000 + i);
+    }
+    shake_hands(tap, AT + 100 * MS, ISN);
+}
+
+/* A window that is copied out a few records at a time is the window that it would have been in one, and closed only with
+   the last of them. */
+static void rolled_in_pieces(void)
+{
+    vms_record_t records[4];
+    vms_bin_t bins[64];
+    struct tap whole = tap_open(), pieces = tap_open();
+    many_flows(&whole);
+    many_flows(&pieces);
+    tap_roll(&whole);
+    uint32_t left = 1, unused, seen = 0, written, bin_count, binned = 0;
+    while (left) {
+        written = vms_roll(pieces.table, records, 4, bins, 64, &bin_count);
+        CHECK(memcmp(records, whole.rolled + seen, written * sizeof *records) == 0);
+        for (uint32_t i = 0; i < written; i++)
+            tap_add(&pieces.sum, &records[i]);
+        for (uint32_t i = 0; i < bin_count; i++)
+            CHECK_EQUAL(bins[i].record + seen, whole.bins[binned + i].record);
+        seen += written;
+        binned += bin_count;
+        vms_pending(pieces.table, &left, &unused);
+        CHECK_EQUAL(left, whole.rolled_count - seen);
+    }
+    CHECK_EQUAL(binned, whole.bin_count);
+    tap_udp(&pieces, AT + 10 * SECOND, 8, 1000, 9, 53);     /* the next window is open, and whole */
+    tap_roll(&pieces);
+    CHECK_EQUAL(pieces.rolled_count, 1);
+    tap_close(&whole);
+    tap_close(&pieces);
+}
+
 /* Buckets ascend without a gap, and the middle of each is at most 1/32 from any value in it. */
 static void buckets(void)
 {
@@ -306,6 +346,7 @@ int main(void)
     a_full_bin();
     bins_run_out();
     samples_of_folded_flows();
+    rolled_in_pieces();
     buckets();
     memory_of_a_flow();
     return check_summary("test_window");
