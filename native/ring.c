@@ -16,9 +16,11 @@
 #include <stdlib.h>
 
 #include "bytes.h"
+#include "cache.h"
 #include "vms.h"
 
 #define FRAMES_AT_A_TIME 1024
+#define HEADERS 128                 /* octets, of most frames: another processor has just written them */
 #define MACS 12
 #define TAG 4
 
@@ -93,6 +95,7 @@ static void next_frames(struct vms_ring *ring, uint32_t most)
     for (; ring->left && ring->count < FRAMES_AT_A_TIME && ring->count < most; ring->left--) {
         struct tpacket3_hdr *header = (struct tpacket3_hdr *)ring->at;
         const uint8_t *frame = whole_frame(header), *end = ring->at + header->tp_mac + header->tp_snaplen;
+        fetch_lines(frame, HEADERS);
         ring->batch[ring->count++] = (vms_meta_t){
             .sec = header->tp_sec, .fraction = header->tp_nsec,
             .offset = (uint32_t)(frame - block), .caplen = (uint32_t)(end - frame),

@@ -12,3 +12,8 @@ would have it look through them hundreds of times a window, a tenth of all the t
 def collect_seldom() -> None:
     """For the rest of this process."""
     gc.set_threshold(_NEW_OBJECTS, 10, 10)
+
+
+def keep_what_is_loaded() -> None:
+    """Modules, classes and whatever else is there by now live to the end: no collection looks through them again."""
+    gc.freeze()

@@ -15,6 +15,7 @@ from sensor.analysis.findings import Detector
 from sensor.analysis.gaps import GapWatch
 from sensor.config import Settings
 from sensor.errors import SensorError
+from sensor.garbage import keep_what_is_loaded
 from sensor.health import Figures
 from sensor.keeper import Keeper, Task
 from sensor.nicwatch import NicWatch
@@ -56,6 +57,7 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
         with Pipeline(settings, interface, QueuedSink, outputs, [gaps, nic, *detectors], figures) as pipeline:
             stop.then(workers.stop)
             stop.or_reread(_rereading(pipeline))
+            keep_what_is_loaded()
             notifier.ready()
             log.info("%s: capturing; workers: %d", interface, settings.workers)
             failure = _take_all(workers, pipeline)
