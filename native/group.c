@@ -9,8 +9,8 @@
 
 #include "vms.h"
 
-#define OCTETS 8
-#define VALUES 256
+#define KEY_OCTETS 8
+#define OCTET_VALUES 256
 
 struct item {
     uint64_t key;
@@ -20,12 +20,12 @@ _Static_assert(sizeof(struct item) == 2 * sizeof(uint64_t), "two of them are fou
 
 /* How often each octet has each value. */
 struct tally_of_octets {
-    uint64_t count[OCTETS][VALUES];
+    uint64_t count[KEY_OCTETS][OCTET_VALUES];
 };
 
 static uint32_t octet_of(uint64_t key, int octet)
 {
-    return key >> 8 * octet & (VALUES - 1);
+    return key >> 8 * octet & (OCTET_VALUES - 1);
 }
 
 static void take_rows(const uint64_t *keys, uint64_t rows, struct item *items, struct tally_of_octets *tally)
@@ -33,22 +33,22 @@ static void take_rows(const uint64_t *keys, uint64_t rows, struct item *items, s
     memset(tally, 0, sizeof *tally);
     for (uint64_t row = 0; row < rows; row++) {
         items[row] = (struct item){keys[row], row};
-        for (int octet = 0; octet < OCTETS; octet++)
+        for (int octet = 0; octet < KEY_OCTETS; octet++)
             tally->count[octet][octet_of(keys[row], octet)]++;
     }
 }
 
 /* One value is in every key. */
-static bool is_the_same(const uint64_t count[VALUES], uint64_t rows, uint64_t key, int octet)
+static bool is_the_same(const uint64_t count[OCTET_VALUES], uint64_t rows, uint64_t key, int octet)
 {
     return count[octet_of(key, octet)] == rows;
 }
 
 /* From counts to the place of each value's first row. */
-static void places_of(uint64_t count[VALUES])
+static void places_of(uint64_t count[OCTET_VALUES])
 {
     uint64_t place = 0;
-    for (int value = 0; value < VALUES; value++) {
+    for (int value = 0; value < OCTET_VALUES; value++) {
         uint64_t here = count[value];
         count[value] = place;
         place += here;
@@ -61,7 +61,7 @@ static const struct item *sorted(const uint64_t *keys, uint64_t rows, uint64_t *
     struct item *from = (struct item *)scratch, *to = from + rows;
     struct tally_of_octets tally;
     take_rows(keys, rows, from, &tally);
-    for (int octet = 0; octet < OCTETS && rows; octet++) {
+    for (int octet = 0; octet < KEY_OCTETS && rows; octet++) {
         uint64_t *place = tally.count[octet];
         if (is_the_same(place, rows, keys[0], octet))
             continue;

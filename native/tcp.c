@@ -73,13 +73,15 @@ static bool is_predicted(const struct flow *f, int direction, const struct packe
     const struct tcp_half *self = &f->tcp[direction], *peer = &f->tcp[!direction];
     uint32_t end = p->tcp_seq + p->payload_bytes;
     return f->kind == KIND_ESTABLISHED && f->state == VMS_STATE_ESTABLISHED && !p->fragmented &&
-           (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK && p->tcp_window && has_plain_options(p) &&
-           goes_well(self) && goes_well(peer) &&
+           (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK && p->tcp_window &&
+           has_plain_options(p) && goes_well(self) && goes_well(peer) &&
            p->tcp_seq == self->next && end - self->acked <= SEQUENCE_FAR && seq_at_most(end, self->edge) &&
            p->tcp_ack - peer->acked <= SEQUENCE_FAR && peer->next - p->tcp_ack <= SEQUENCE_FAR;
 }
 
-static __attribute__((flatten)) void predicted_segment(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+/* One piece of code, whatever it calls: that saves more than it takes. */
+static __attribute__((flatten)) void predicted_segment(struct vms_table *t, struct flow *f, int direction,
+                                                       const struct packet *p)
 {
     ack_take(t, f, direction, p);
     if (!segment_next(t, f, direction, p))
