@@ -91,7 +91,7 @@ static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sende
         return;
     sender->flags |= HALF_ACK_REPEATED;
     if (b && b->open_holes)
-        board_abort(t, b, p->tcp_ack);                     /* the receiver waits for what the tap has not seen, either */
+        board_abort(t, sender, p->tcp_ack);                /* the receiver waits for what the tap has not seen, either */
 }
 
 /* What the ACK covers of a side's scoreboard, which it has; the send time of the segment that ends there, or -1. */

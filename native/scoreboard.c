@@ -367,8 +367,13 @@ int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
     return sent_ns;
 }
 
-void board_abort(const struct vms_table *t, struct scoreboard *b, uint32_t seq)
+void board_abort(const struct vms_table *t, struct tcp_half *half, uint32_t seq)
 {
+    struct scoreboard *b = board_of(t, half);
+    if (seq_before(seq, half->next))
+        half->in_flight = false;
+    if (!b)
+        return;
     struct ring ring = ring_of(t, b);
     while (b->flight_count && seq_before(seq, ring.end[newest_index(&ring, b)]))
         b->flight_count--;

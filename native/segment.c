@@ -146,7 +146,7 @@ static void expect_verdict(struct vms_table *t, struct tcp_half *self, const str
     struct resend resend = {s->packet->tcp_seq, s->end, (uint16_t)s->segments, kind};
     if (!b)
         return;
-    board_abort(t, b, s->packet->tcp_seq);
+    board_abort(t, self, s->packet->tcp_seq);
     board_note_resend(t, b, resend, s->packet->ts_ns);
 }
 
@@ -171,10 +171,9 @@ static void fill_open_hole(struct vms_table *t, struct flow *f, int direction, c
                            const struct hole *hole)
 {
     struct tcp_half *self = &f->tcp[direction];
-    struct scoreboard *b = board_of(t, self);
     if (was_overtaken(f, self, s, hole)) {
         trouble_of(t, f, direction)->reordered += s->segments;
-        board_abort(t, b, s->packet->tcp_seq);             /* what lies behind waited for this one */
+        board_abort(t, self, s->packet->tcp_seq);          /* what lies behind waited for this one */
         return;
     }
     trouble_of(t, f, direction)->upstream_losses += s->segments;

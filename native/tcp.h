@@ -207,7 +207,7 @@ int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, u
 int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack);
 
 /* Karn's rule: an ACK beyond a resent segment tells nothing about when it was sent. */
-void board_abort(const struct vms_table *t, struct scoreboard *b, uint32_t seq);
+void board_abort(const struct vms_table *t, struct tcp_half *half, uint32_t seq);
 
 /* Drops what is in flight of [start, end): the receiver holds it behind a hole. */
 void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end);

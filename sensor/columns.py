@@ -19,12 +19,16 @@ class Columns(np.ndarray[Any, np.dtype[Any]]):
     """None of what was selected from them: that is as any array."""
 
     def __getitem__(self, key: Any) -> Any:
-        if self._columns is None or not isinstance(key, str) or key not in (self.dtype.names or ()):
+        if self._columns is None or not isinstance(key, str):
             return super().__getitem__(key)
         if key not in self._columns:
+            names = self.dtype.names or ()
+            if key not in names:
+                return super().__getitem__(key)
             _asked_for.add(key)
-            wanted = [name for name in self.dtype.names or () if name in _asked_for and name not in self._columns]
-            columns = copy_fields(self.view(np.ndarray), wanted)
+            columns = copy_fields(
+                self.view(np.ndarray), [name for name in names if name in _asked_for - self._columns.keys()]
+            )
             for column in columns.values():
                 column.flags.writeable = False
             self._columns.update(columns)
