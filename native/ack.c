@@ -90,7 +90,7 @@ static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sende
     if (sequence_length(p))
         return;
     sender->flags |= HALF_ACK_REPEATED;
-    if (b && b->open_holes)
+    if (b && board_is_open(t, b))
         board_abort(t, sender, p->tcp_ack);                /* the receiver waits for what the tap has not seen, either */
 }
 

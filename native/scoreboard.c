@@ -65,6 +65,11 @@ static struct hole *hole_at(const struct vms_table *t, uint32_t handle)
     return pool_at(&t->holes, handle);
 }
 
+bool board_is_open(const struct vms_table *t, const struct scoreboard *b)
+{
+    return b->losses && losses_of(t, b)->open_holes;
+}
+
 static uint32_t first_hole(const struct vms_table *t, const struct scoreboard *b)
 {
     return b->losses ? losses_of(t, b)->first_hole : 0;
@@ -90,7 +95,7 @@ static uint32_t remove_hole(struct vms_table *t, struct scoreboard *b, uint32_t 
     if (losses->last_hole == handle)
         losses->last_hole = before;
     losses->hole_count--;
-    b->open_holes -= !hole->acked;
+    losses->open_holes -= !hole->acked;
     pool_give(&t->holes, handle);
     return next;
 }
@@ -109,7 +114,7 @@ static bool insert_hole(struct vms_table *t, struct scoreboard *b, uint32_t befo
     if (losses->last_hole == before)
         losses->last_hole = handle;
     losses->hole_count++;
-    b->open_holes += !hole.acked;
+    losses->open_holes += !hole.acked;
     return true;
 }
 
@@ -196,7 +201,7 @@ const struct hole *board_hole_below(const struct vms_table *t, const struct scor
 uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns)
 {
     uint32_t bytes = 0;
-    if (!b->open_holes)
+    if (!board_is_open(t, b))
         return 0;
     for (uint32_t at = first_hole(t, b); at && seq_before(hole_at(t, at)->start, ack); at = hole_at(t, at)->next) {
         struct hole *hole = hole_at(t, at);
@@ -216,7 +221,7 @@ uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack
         }
         hole->acked = true;
         hole->born_ns = now_ns;
-        b->open_holes--;
+        losses_of(t, b)->open_holes--;
     }
     return bytes;
 }
@@ -228,86 +233,66 @@ void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq)
     board_land(t, b, seq);
 }
 
-/* ---- segments in flight: a ring ---- */
+/* ---- segments in flight ---- */
 
-struct ring {
-    uint32_t *end;
-    int64_t *ns;
-    uint32_t size;
-};
-
-static struct ring short_ring(const struct scoreboard *b)
+static struct long_flight *flight_of(const struct vms_table *t, const struct scoreboard *b)
 {
-    return (struct ring){(uint32_t *)b->flight_end, (int64_t *)b->flight_ns, BOARD_SHORT_FLIGHT};
+    return pool_at(&t->flights, b->long_flight);
 }
 
-static struct ring long_ring(const struct vms_table *t, uint32_t handle)
+static uint32_t flight_index(const struct long_flight *flight, uint32_t i)
 {
-    struct long_flight *flight = pool_at(&t->flights, handle);
-    return (struct ring){flight->end, flight->ns, BOARD_FLIGHT};
+    return (flight->first + i) & (BOARD_FLIGHT - 1);
 }
 
-static struct ring ring_of(const struct vms_table *t, const struct scoreboard *b)
+static uint32_t newest_index(const struct long_flight *flight)
 {
-    return b->is_long ? long_ring(t, b->long_flight) : short_ring(b);
+    return flight_index(flight, flight->count - 1);
 }
 
-static uint32_t flight_index(const struct ring *ring, const struct scoreboard *b, uint32_t i)
+/* There is room; a flight that is full has had its newest one dropped. */
+static void push_long(struct long_flight *flight, uint32_t end, int64_t ts_ns)
 {
-    return (b->flight_first + i) & (ring->size - 1);
+    uint32_t at = flight_index(flight, flight->count++);
+    flight->end[at] = end;
+    flight->ns[at] = ts_ns;
 }
 
-static uint32_t newest_index(const struct ring *ring, const struct scoreboard *b)
-{
-    return flight_index(ring, b, b->flight_count - 1u);
-}
-
-/* To a ring that has room for it. */
-static void move_flight(struct scoreboard *b, const struct ring *from, const struct ring *to)
-{
-    for (uint32_t i = 0; i < b->flight_count; i++) {
-        to->end[i] = from->end[flight_index(from, b, i)];
-        to->ns[i] = from->ns[flight_index(from, b, i)];
-    }
-    b->flight_first = 0;
-}
-
-/* Moves what is in flight to a longer ring; it stays where it is when there is no memory. */
-static void lengthen(struct vms_table *t, struct scoreboard *b)
+/* Moves the one to where there is room for more. False when there is no memory. */
+static bool lengthen(struct vms_table *t, struct scoreboard *b)
 {
     uint32_t handle = pool_take(&t->flights);
     if (!handle)
-        return;
-    struct ring here = short_ring(b), there = long_ring(t, handle);
-    move_flight(b, &here, &there);
-    b->is_long = true;
+        return false;
+    struct long_flight *flight = pool_at(&t->flights, handle);
+    flight->first = flight->count = 0;
+    push_long(flight, b->flight_end, (int64_t)b->flight_ns);
+    b->flight = FLIGHT_LONG;
     b->long_flight = handle;
+    return true;
 }
 
-/* Moves it back. */
+/* Moves the one that is left back, if one is. */
 static void shorten(struct vms_table *t, struct scoreboard *b)
 {
     uint32_t handle = b->long_flight;
-    struct ring here = short_ring(b), there = long_ring(t, handle);
-    b->is_long = false;
-    move_flight(b, &there, &here);
+    const struct long_flight *flight = flight_of(t, b);
+    b->flight = flight->count ? FLIGHT_ONE : FLIGHT_NONE;
+    b->flight_end = flight->end[flight->first];
+    b->flight_ns = (uint64_t)flight->ns[flight->first];
     pool_give(&t->flights, handle);
 }
 
+/* Where there is no memory for one more, the newest one gives way. */
 static void push_flight(struct vms_table *t, struct scoreboard *b, uint32_t end, int64_t ts_ns)
 {
-    if (!b->is_long && b->flight_count < BOARD_SHORT_FLIGHT) {      /* begins at 0 */
-        b->flight_end[b->flight_count] = end;
-        b->flight_ns[b->flight_count++] = ts_ns;
+    if (b->flight == FLIGHT_LONG || (b->flight == FLIGHT_ONE && lengthen(t, b))) {
+        push_long(flight_of(t, b), end, ts_ns);
         return;
     }
-    if (!b->is_long)
-        lengthen(t, b);
-    struct ring ring = ring_of(t, b);
-    if (b->flight_count < ring.size)
-        b->flight_count++;
-    ring.end[newest_index(&ring, b)] = end;
-    ring.ns[newest_index(&ring, b)] = ts_ns;
+    b->flight = FLIGHT_ONE;
+    b->flight_end = end;
+    b->flight_ns = (uint64_t)ts_ns;
 }
 
 void board_gather(struct vms_table *t, struct tcp_half *half)
@@ -323,48 +308,46 @@ void board_gather(struct vms_table *t, struct tcp_half *half)
 /* Full: the newest one gives way, so that a long flight is sampled at both its ends. */
 void board_launch(const struct vms_table *t, struct tcp_half *half)
 {
-    struct scoreboard *b = board_of(t, half);
-    if (b && b->flight_count == BOARD_FLIGHT)
-        b->flight_count--;
+    const struct scoreboard *b = board_of(t, half);
+    if (b && b->flight == FLIGHT_LONG && flight_of(t, b)->count == BOARD_FLIGHT)
+        flight_of(t, b)->count--;
     half->in_flight = true;
 }
 
 int64_t board_newest_ns(const struct vms_table *t, const struct scoreboard *b, uint32_t end)
 {
-    struct ring ring = ring_of(t, b);
-    return b->flight_count && ring.end[newest_index(&ring, b)] == end ? ring.ns[newest_index(&ring, b)] : -1;
+    if (b->flight != FLIGHT_LONG)
+        return b->flight == FLIGHT_ONE && b->flight_end == end ? (int64_t)b->flight_ns : -1;
+    const struct long_flight *flight = flight_of(t, b);
+    return flight->count && flight->end[newest_index(flight)] == end ? flight->ns[newest_index(flight)] : -1;
 }
 
-_Static_assert(BOARD_SHORT_FLIGHT == 2, "a first one, and a second");
-
-/* A flight that is not long begins at 0. */
-static int64_t land_short(struct scoreboard *b, uint32_t ack)
+static int64_t land_one(struct scoreboard *b, uint32_t ack)
 {
-    if (!b->flight_count || seq_before(ack, b->flight_end[0]))
+    if (b->flight == FLIGHT_NONE || seq_before(ack, b->flight_end))
         return -1;
-    bool both = b->flight_count == 2 && seq_at_most(b->flight_end[1], ack);
-    int64_t sent_ns = b->flight_end[both] == ack ? b->flight_ns[both] : -1;
-    b->flight_count = (uint8_t)(both ? 0 : b->flight_count - 1);
-    b->flight_end[0] = b->flight_end[1];
-    b->flight_ns[0] = b->flight_ns[1];
+    b->flight = FLIGHT_NONE;
+    return b->flight_end == ack ? (int64_t)b->flight_ns : -1;
+}
+
+static int64_t land_long(struct vms_table *t, struct scoreboard *b, uint32_t ack)
+{
+    struct long_flight *flight = flight_of(t, b);
+    int64_t sent_ns = -1;
+    while (flight->count && seq_at_most(flight->end[flight->first], ack)) {
+        if (flight->end[flight->first] == ack)
+            sent_ns = flight->ns[flight->first];
+        flight->first = flight_index(flight, 1);
+        flight->count--;
+    }
+    if (flight->count <= 1)
+        shorten(t, b);
     return sent_ns;
 }
 
 int64_t board_land(struct vms_table *t, struct scoreboard *b, uint32_t ack)
 {
-    if (!b->is_long)
-        return land_short(b, ack);
-    struct ring ring = ring_of(t, b);
-    int64_t sent_ns = -1;
-    while (b->flight_count && seq_at_most(ring.end[b->flight_first], ack)) {
-        if (ring.end[b->flight_first] == ack)
-            sent_ns = ring.ns[b->flight_first];
-        b->flight_first = flight_index(&ring, b, 1) & (BOARD_FLIGHT - 1);
-        b->flight_count--;
-    }
-    if (b->flight_count <= BOARD_SHORT_FLIGHT)
-        shorten(t, b);
-    return sent_ns;
+    return b->flight == FLIGHT_LONG ? land_long(t, b, ack) : land_one(b, ack);
 }
 
 void board_abort(const struct vms_table *t, struct tcp_half *half, uint32_t seq)
@@ -374,24 +357,36 @@ void board_abort(const struct vms_table *t, struct tcp_half *half, uint32_t seq)
         half->in_flight = false;
     if (!b)
         return;
-    struct ring ring = ring_of(t, b);
-    while (b->flight_count && seq_before(seq, ring.end[newest_index(&ring, b)]))
-        b->flight_count--;
+    if (b->flight != FLIGHT_LONG) {
+        if (seq_before(seq, b->flight_end))
+            b->flight = FLIGHT_NONE;
+        return;
+    }
+    struct long_flight *flight = flight_of(t, b);
+    while (flight->count && seq_before(seq, flight->end[newest_index(flight)]))
+        flight->count--;
+}
+
+static bool is_held(uint32_t segment_end, uint32_t start, uint32_t end)
+{
+    return seq_before(start, segment_end) && seq_at_most(segment_end, end);
 }
 
 void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end)
 {
-    struct ring ring = ring_of(t, b);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < b->flight_count; i++) {
-        uint32_t from = flight_index(&ring, b, i), to = flight_index(&ring, b, kept);
-        if (seq_before(start, ring.end[from]) && seq_at_most(ring.end[from], end))
-            continue;
-        ring.end[to] = ring.end[from];
-        ring.ns[to] = ring.ns[from];
-        kept++;
+    if (b->flight != FLIGHT_LONG) {
+        if (is_held(b->flight_end, start, end))
+            b->flight = FLIGHT_NONE;
+        return;
     }
-    b->flight_count = (uint8_t)kept;
+    struct long_flight *flight = flight_of(t, b);
+    uint32_t count = flight->count;
+    flight->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = flight_index(flight, i);
+        if (!is_held(flight->end[at], start, end))
+            push_long(flight, flight->end[at], flight->ns[at]);
+    }
 }
 
 /* ---- resends ---- */
@@ -400,6 +395,11 @@ static struct resend *resend_at(const struct vms_table *t, const struct scoreboa
 {
     struct losses *losses = losses_of(t, b);
     return &losses->resends[(losses->resend_next + BOARD_RESENDS - age) % BOARD_RESENDS];
+}
+
+static uint32_t resends_of(const struct vms_table *t, const struct scoreboard *b)
+{
+    return b->losses ? losses_of(t, b)->resend_count : 0;
 }
 
 void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns)
@@ -411,19 +411,25 @@ void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend 
     }
     losses->resent_ns = now_ns;
     struct resend *last = resend_at(t, b, 1);
-    if (b->resend_count && last->end == resend.start && last->kind == resend.kind) {
+    if (losses->resend_count && last->end == resend.start && last->kind == resend.kind) {
         last->end = resend.end;
         last->segments = (uint16_t)(last->segments + resend.segments);
         return;
     }
     *resend_at(t, b, 0) = resend;
     losses->resend_next = (losses->resend_next + 1) % BOARD_RESENDS;
-    b->resend_count += b->resend_count < BOARD_RESENDS;
+    losses->resend_count += losses->resend_count < BOARD_RESENDS;
+}
+
+void board_forget_resends(const struct vms_table *t, const struct scoreboard *b)
+{
+    if (b->losses)
+        losses_of(t, b)->resend_count = 0;
 }
 
 struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end)
 {
-    for (uint32_t age = 1; age <= b->resend_count; age++) {
+    for (uint32_t age = 1; age <= resends_of(t, b); age++) {
         struct resend *r = resend_at(t, b, age);
         if (r->segments && seq_at_most(r->start, start) && seq_at_most(end, r->end))
             return r;
@@ -447,7 +453,7 @@ static void give_back(struct vms_table *t, struct tcp_half *half)
         remove_hole(t, b, 0);
     if (b->losses)
         pool_give(&t->losses, b->losses);
-    if (b->is_long)
+    if (b->flight == FLIGHT_LONG)
         pool_give(&t->flights, b->long_flight);
     pool_give(&t->boards, half->board);
     half->board = 0;
@@ -459,10 +465,15 @@ void board_drop(struct vms_table *t, struct tcp_half *half)
     give_back(t, half);
 }
 
+static bool is_under_way(const struct vms_table *t, const struct scoreboard *b)
+{
+    return b->flight == FLIGHT_ONE || (b->flight == FLIGHT_LONG && flight_of(t, b)->count);
+}
+
 void board_tidy(struct vms_table *t, struct tcp_half *half)
 {
     struct scoreboard *b = board_of(t, half);
-    if (!b || b->flight_count || (b->resend_count && losses_of(t, b)->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
+    if (!b || is_under_way(t, b) || (resends_of(t, b) && losses_of(t, b)->resent_ns + RESEND_LIFETIME_NS > t->now_ns))
         return;
     if (first_hole(t, b))
         settle(t, b, t->now_ns - ACKED_HOLE_LIFETIME_NS);

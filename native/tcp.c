@@ -113,7 +113,7 @@ void tcp_forget_resends(struct vms_table *t, struct flow *f)
 {
     for (int direction = 0; direction < 2; direction++)
         if (f->tcp[direction].board)
-            board_of(t, &f->tcp[direction])->resend_count = 0;
+            board_forget_resends(t, board_of(t, &f->tcp[direction]));
 }
 
 void tcp_release(struct vms_table *t, struct flow *f)

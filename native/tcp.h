@@ -5,8 +5,7 @@
 #include "flow.h"
 
 #define BOARD_HOLES 64
-#define BOARD_FLIGHT 32             /* at most; and both powers of two */
-#define BOARD_SHORT_FLIGHT 2
+#define BOARD_FLIGHT 32             /* at most; a power of two */
 #define BOARD_RESENDS 8
 #define TIMEOUT_LEAST_NS 100000000LL        /* no sender's retransmission timer is shorter; RFC 6298: 1 s */
 #define SEQUENCE_FAR (1u << 28)     /* further than this, the same numbers may mean other bytes */
@@ -131,10 +130,12 @@ struct resend {
     uint8_t kind;                   /* RESEND_ */
 };
 
-/* More segments in flight than a scoreboard has room for. */
+/* More segments in flight than a scoreboard has room for: a ring, oldest first. */
 struct long_flight {
-    uint32_t end[BOARD_FLIGHT];
     int64_t ns[BOARD_FLIGHT];
+    uint32_t end[BOARD_FLIGHT];
+    uint32_t first;
+    uint32_t count;
 };
 
 /* What few scoreboards have: bytes that were not seen, or that were sent again. */
@@ -143,26 +144,26 @@ struct losses {
     uint32_t last_hole;
     int64_t resent_ns;
     struct resend resends[BOARD_RESENDS];
-    uint32_t resend_next;           /* a ring: the place of the next one */
-    uint32_t hole_count;
+    uint8_t resend_next;            /* a ring: the place of the next one */
+    uint8_t resend_count;
+    uint8_t hole_count;
+    uint8_t open_holes;             /* not ACKed */
 };
 
 /* Only for directions that have more outstanding than the one segment that stands in struct tcp_half, or bytes that were
-   not seen or sent again. What is in flight waits for the ACK of exactly its end: a ring, oldest first. */
+   not seen or sent again. What is in flight waits for the ACK of exactly its end. */
 struct scoreboard {
-    int64_t flight_ns[BOARD_SHORT_FLIGHT];
+    uint64_t flight_ns : 62;        /* when the one passed */
+    uint64_t flight : 2;            /* FLIGHT_ */
     union {
-        uint32_t flight_end[BOARD_SHORT_FLIGHT];
-        uint32_t long_flight;       /* handle of the ring while it is long */
+        uint32_t flight_end;        /* of the one */
+        uint32_t long_flight;       /* handle */
     };
     uint32_t losses;                /* handle of struct losses, 0 if there was none */
-    uint8_t flight_first : 7;
-    uint8_t is_long : 1;
-    uint8_t flight_count;
-    uint8_t open_holes;             /* not ACKed */
-    uint8_t resend_count;
 };
-_Static_assert(sizeof(struct scoreboard) == 32, "half a cache line");
+_Static_assert(sizeof(struct scoreboard) == 16, "four in a cache line");
+
+enum { FLIGHT_NONE, FLIGHT_ONE, FLIGHT_LONG };
 
 /* The scoreboard of a direction, made if there is none; NULL when there are too many. */
 struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half);
@@ -190,6 +191,9 @@ const struct hole *board_hole_below(const struct vms_table *t, const struct scor
 /* Marks what lies below `ack` in open holes as ACKed; returns how many bytes that were. */
 uint32_t board_ack_holes(struct vms_table *t, struct scoreboard *b, uint32_t ack, int64_t now_ns);
 
+/* Whether it has holes that are not ACKed. */
+bool board_is_open(const struct vms_table *t, const struct scoreboard *b);
+
 /* Drops holes and flights that end at or below `seq`. */
 void board_forget(struct vms_table *t, struct scoreboard *b, uint32_t seq);
 
@@ -213,6 +217,9 @@ void board_abort(const struct vms_table *t, struct tcp_half *half, uint32_t seq)
 void board_abort_held(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end);
 
 void board_note_resend(struct vms_table *t, struct scoreboard *b, struct resend resend, int64_t now_ns);
+
+/* No resend is known any more. */
+void board_forget_resends(const struct vms_table *t, const struct scoreboard *b);
 
 /* The resend that holds all of [start, end) and has segments left, or NULL. */
 struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b, uint32_t start, uint32_t end);

@@ -67,11 +67,11 @@ static void a_flight_that_gets_short(void)
         int64_t ms = 20 + turn * 100;
         for (uint32_t i = 0; i < 6; i++) {
             data(&tap, ms + i, start + 100 * i);
-            CHECK_EQUAL(t->flights.in_use, i >= 3);
+            CHECK_EQUAL(t->flights.in_use, i >= 2);
         }
         for (uint32_t i = 0; i < 6; i++) {
             ack(&tap, ms + 10 + 2 * i, start + 100 * (i + 1));
-            CHECK_EQUAL(t->flights.in_use, i < 2);
+            CHECK_EQUAL(t->flights.in_use, i < 3);
         }
     }
     CHECK_EQUAL(t->flights.made, 1);
