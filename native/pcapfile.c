@@ -29,7 +29,7 @@
 #define MAGIC_NANOSECONDS 0xa1b23c4du
 #define MOST_OCTETS 262144          /* libpcap's bound on a packet (MAXIMUM_SNAPLEN) */
 #define RECORDS_AT_A_TIME 1024
-#define STRETCH (UINT64_C(8) << 20) /* mapped in ahead, and given back behind */
+#define STRETCH (UINT64_C(1) << 20) /* mapped in ahead, and given back behind */
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22       /* Linux 5.14; older ones refuse it, and map in page by page */
