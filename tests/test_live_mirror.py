@@ -21,7 +21,7 @@ from tests.needs import need_tool
 from tests.transfers import THINK_SECONDS, Transfer, transfers
 
 SECOND = 1_000_000_000
-IPERF_BYTES = 20 << 20
+IPERF_BYTES = 40 << 20
 IPERF_COOKIE = 37  # what iperf3 sends first on every connection to name the test
 
 
