@@ -70,14 +70,20 @@ void presence_note(struct presence *presence, uint64_t number, int64_t ts_ns)
         card->last_ns = ts_ns;
 }
 
+/* The card is there, but was not heard yet in the window that opens. */
+static void begin_window(struct card *card)
+{
+    card->packets = 0;
+    card->gap_ns = card->gap_end_ns = 0;
+}
+
 static void export(struct card *card, vms_presence_t *out)
 {
     *out = (vms_presence_t){.first_ns = card->first_ns, .last_ns = card->last_ns, .gap_ns = card->gap_ns,
                             .gap_end_ns = card->gap_end_ns, .packets = card->packets};
     for (int i = 0; i < 6; i++)
         out->mac[i] = (uint8_t)(card->mac >> (40 - 8 * i));
-    card->packets = 0;
-    card->gap_ns = card->gap_end_ns = 0;
+    begin_window(card);
 }
 
 uint32_t vms_presence_count(const vms_table_t *t)
@@ -94,4 +100,13 @@ uint32_t vms_take_presence(vms_table_t *t, vms_presence_t *cards, uint32_t capac
                 export(&t->presence.sets[i][way], &cards[taken++]);
     t->presence.heard = 0;
     return taken;
+}
+
+void presence_forget(struct presence *presence)
+{
+    for (uint32_t i = 0; presence->sets && i < PRESENCE_SETS && presence->heard; i++)
+        for (int way = 0; way < PRESENCE_WAYS; way++)
+            if (presence->sets[i][way].packets)
+                begin_window(&presence->sets[i][way]);
+    presence->heard = 0;
 }

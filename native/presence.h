@@ -42,4 +42,7 @@ void presence_prefetch(const struct presence *presence, uint64_t card);
 /* A packet from this card. */
 void presence_note(struct presence *presence, uint64_t card, int64_t ts_ns);
 
+/* A window closes, of which nobody asks for the cards. */
+void presence_forget(struct presence *presence);
+
 #endif

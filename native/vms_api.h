@@ -373,6 +373,9 @@ void vms_pending(const vms_table_t *table, uint32_t *records, uint32_t *bins);
 uint32_t vms_roll(vms_table_t *table, vms_record_t *records, uint32_t record_capacity, vms_bin_t *bins,
                   uint32_t bin_capacity, uint32_t *bin_count);
 
+/* Closes a window of which nobody looks at the records, the notices and the cards: all that vms_roll does is done. */
+void vms_drop_window(vms_table_t *table);
+
 /* Ends flows (end reason `input`), a bounded number a call; returns how many are left. */
 uint64_t vms_finish(vms_table_t *table);
 

@@ -244,6 +244,8 @@ uint32_t vms_take_finished(vms_table_t *t, vms_record_t *records, uint32_t capac
 /* ---- roll ---- */
 
 #define ROLL_AHEAD 16               /* flows */
+#define DROPPED_RECORDS 64          /* at a time: they and their bins stay in the nearest cache */
+#define DROPPED_BINS 512
 
 void window_fold(struct vms_table *t, uint32_t slot)
 {
@@ -350,4 +352,16 @@ uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacit
     if (!has_overflow(t))
         close_window(t);
     return written;
+}
+
+void vms_drop_window(vms_table_t *t)
+{
+    vms_record_t records[DROPPED_RECORDS];
+    vms_bin_t bins[DROPPED_BINS];                       /* more than that need not be copied to be dropped */
+    uint32_t bin_count;
+    do {
+        vms_roll(t, records, DROPPED_RECORDS, bins, DROPPED_BINS, &bin_count);
+    } while (t->listed_count || has_overflow(t));
+    t->decoder.notices.count = 0;
+    presence_forget(&t->presence);
 }

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pcapy
 
 from sensor.errors import DamagedInputError, InputError
-from sensor.native import META, FileState, FlowTable, MappedFile
+from sensor.flowtable import META_SIZE, FileState, FlowTable, MappedFile, meta_of
 from sensor.sources import Batches, Drops, Progress, set_filter
 
 FILE_BATCH = 8192
@@ -105,9 +104,9 @@ def first_timestamp(path: str) -> float:
     with contextlib.suppress(InputError):
         file = _Capture(path, None)
         try:
-            meta = np.frombuffer(file.next_batch(1)[1], META)
-            if len(meta):
-                return float(meta["sec"][0]) + float(meta["fraction"][0]) / 1e6
+            if meta := file.next_batch(1)[1]:
+                first = meta_of(meta)[0]
+                return float(first.sec) + float(first.fraction) / 1e6
         finally:
             file.close()
     return float("inf")
@@ -178,7 +177,7 @@ class _Capture:
         except pcapy.PcapError as error:
             self._damaged(str(error))
             data, meta = self._before_the_damage()
-        self._counted += len(meta) // META.itemsize
+        self._counted += len(meta) // META_SIZE
         if not meta and self._feeder and not self.damage and (damage := self._feeder.damage()):
             self._damaged(damage)
         return data, meta
@@ -256,7 +255,7 @@ class _Capture:
         while skipped < self._counted and (
             meta := self._handle.next_batch(min(FILE_BATCH, self._counted - skipped))[1]
         ):
-            skipped += len(meta) // META.itemsize
+            skipped += len(meta) // META_SIZE
 
 
 _OF_STATE = {FileState.MORE: Progress.READ, FileState.HELD: Progress.HELD, FileState.END: Progress.END}
@@ -271,10 +270,11 @@ def _is_utf8(path: str) -> bool:
 
 def _join(packets: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     """One batch made of batches of one packet."""
-    meta = np.frombuffer(b"".join(m for _, m in packets), META).copy()
-    sizes = [len(data) for data, _ in packets]
-    meta["offset"] = np.concatenate(([0], np.cumsum(sizes)[:-1])) if sizes else 0
-    return b"".join(data for data, _ in packets), meta.tobytes()
+    joined, offset = bytearray(b"".join(meta for _, meta in packets)), 0
+    for packet, (data, _) in zip(meta_of(joined), packets, strict=True):
+        packet.offset = offset
+        offset += len(data)
+    return b"".join(data for data, _ in packets), bytes(joined)
 
 
 class _Feeder:

@@ -12,7 +12,7 @@ import pcapy
 
 from sensor.errors import InterfaceError
 from sensor.fanout import Fanout, let_nothing_in
-from sensor.native import META, FlowTable
+from sensor.flowtable import META_SIZE, FlowTable
 from sensor.sources import Batches, Drops, Progress, set_filter
 from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
 
@@ -60,7 +60,7 @@ class LiveSource:
             data, meta = self._next_batch()
         if not meta:
             return Progress.IDLE
-        count = len(meta) // META.itemsize
+        count = len(meta) // META_SIZE
         self._delivered += count
         if self._packets_left is not None:
             self._packets_left -= count
@@ -89,7 +89,7 @@ class LiveSource:
                 let_nothing_in(packet_socket)
                 time.sleep(2 * READ_TIMEOUT_MS / 1000)  # until the kernel has handed over the block it was filling
                 while meta := self._next_batch()[1]:
-                    self._delivered += len(meta) // META.itemsize
+                    self._delivered += len(meta) // META_SIZE
                 fanout.join(packet_socket)
             except OSError as error:
                 raise InterfaceError(

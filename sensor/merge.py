@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from sensor.native import OVERFLOW, NumpyArray
-from sensor.window import Counters, Revisions, Snapshot
+from sensor.snapshot import Counters, Revisions, Snapshot
 
 WORKER_BITS = 8
 """Of a flow's number: which worker's it is."""

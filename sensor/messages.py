@@ -16,7 +16,7 @@ from typing import Any
 
 from sensor import errors
 from sensor.errors import SensorError
-from sensor.window import Counters, Snapshot
+from sensor.snapshot import Counters, Snapshot
 from sensor.worker import Done, Finished, Message
 
 

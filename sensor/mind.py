@@ -23,8 +23,9 @@ from sensor.identity.inventoryfile import load_inventory
 from sensor.identity.learned import Learned
 from sensor.identity.registry import Registry
 from sensor.memory import Memory
+from sensor.snapshot import Snapshot
 from sensor.watch import Fixed, Source, WatchedFile
-from sensor.window import Report, Snapshot
+from sensor.window import Report
 
 SAVE_EVERY_NS = 300 * 10**9
 """In the time of the windows."""

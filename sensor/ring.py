@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sensor.errors import InterfaceError
 from sensor.fanout import SOL_PACKET, let_in, let_nothing_in
-from sensor.native import FlowTable, Ring, RingState
+from sensor.flowtable import FlowTable, Ring, RingState
 from sensor.sources import Drops, Progress
 from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
 

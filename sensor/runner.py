@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from sensor import logs
 from sensor.config import Settings
 from sensor.errors import SensorError, UsageError
+from sensor.flowtable import FlowTable, TableOptions
 from sensor.health import Figures, Health
-from sensor.native import FlowTable, TableOptions
 from sensor.sinks import Sink
+from sensor.snapshot import Counters, Snapshot
 from sensor.stopping import Stop
-from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, Worker
 
 if TYPE_CHECKING:
@@ -247,8 +247,8 @@ def read_files(
     from sensor.captures import first_timestamp
 
     ordered = sorted(paths, key=first_timestamp) if len(paths) > 1 else paths
-    keep_records = _is_looked_at(settings, detectors, bool(sinks))
-    with contextlib.closing(_reading(settings, ordered, progress, stop, keep_records)) as reading:
+    is_looked_at = _is_looked_at(settings, detectors, bool(sinks))
+    with contextlib.closing(_reading(settings, ordered, progress, stop, is_looked_at)) as reading:
         name = ordered[0] if len(ordered) == 1 else f"{len(ordered)} files"
         with Pipeline(settings, name, sinks=sinks, detectors=detectors) as pipeline:
             reading.run(pipeline.take)
@@ -259,17 +259,17 @@ def read_files(
 
 
 def _reading(
-    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop, keep_records: bool
+    settings: Settings, paths: list[str], progress: Callable[[int], None] | None, stop: Stop, is_looked_at: bool
 ) -> Alone | Shares:
     if settings.workers == 1:
-        return Alone(settings, paths, progress, stop, keep_records)
+        return Alone(settings, paths, progress, stop, is_looked_at)
     from sensor.shares import Shares
 
-    return Shares(settings, paths, progress, stop, keep_records)
+    return Shares(settings, paths, progress, stop, is_looked_at)
 
 
 class Alone:
-    """The files, read in this process; ``keep_records`` as Worker has it."""
+    """The files, read in this process; ``is_looked_at`` as Worker has it."""
 
     def __init__(
         self,
@@ -277,12 +277,12 @@ class Alone:
         paths: list[str],
         progress: Callable[[int], None] | None,
         stop: Stop,
-        keep_records: bool = True,
+        is_looked_at: bool = True,
     ) -> None:
         from sensor.captures import FileSource
 
         self._stop = stop
-        self._keep_records = keep_records
+        self._is_looked_at = is_looked_at
         self._source = FileSource(paths, settings.filter, progress)
         stop.then(self._source.interrupt)
         self._table = make_table(settings)
@@ -295,7 +295,7 @@ class Alone:
 
     def run(self, take: Callable[[Message], None]) -> None:
         """Hand on what the worker tells."""
-        Worker(self._source, self._table, take, self._stop, keep_records=self._keep_records).run()
+        Worker(self._source, self._table, take, self._stop, is_looked_at=self._is_looked_at).run()
 
     def close(self) -> None:
         """Close the file that is open."""

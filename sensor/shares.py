@@ -31,12 +31,12 @@ from sensor import messages
 from sensor.captures import MOST_A_POLL, FileSource, is_stream
 from sensor.config import Settings
 from sensor.errors import DamagedInputError, InputError, SensorError, UsageError, WorkerError
+from sensor.flowtable import FlowTable, common_size
 from sensor.merge import added, merged, numbered, numbered_records
 from sensor.messages import Failed, Garbled, Told
-from sensor.native import FlowTable, common_size
 from sensor.runner import make_table
+from sensor.snapshot import Counters, Snapshot
 from sensor.stopping import NUMBERS, Stop
-from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, Worker
 
 WAITING_MESSAGES = 4
@@ -74,7 +74,7 @@ class Shares:
         paths: Sequence[str],
         progress: Callable[[int], None] | None,
         stop: Stop,
-        keep_records: bool = True,
+        is_looked_at: bool = True,
     ) -> None:
         for path in filter(is_stream, paths):
             raise UsageError(f"{path}: a stream can be read by one process only; choose --workers 1, or save it first")
@@ -90,7 +90,7 @@ class Shares:
         try:
             for number in range(settings.workers):
                 share = Share(number, settings.workers, secret)
-                self._workers.append(_Running(settings, list(paths), share, self._common, keep_records))
+                self._workers.append(_Running(settings, list(paths), share, self._common, is_looked_at))
         except OSError as error:
             self.close()
             raise WorkerError(f"--workers {settings.workers}: cannot start so many: {error.strerror}") from None
@@ -199,7 +199,7 @@ class Common:
 class _Running:
     """A worker's process, and the pipe on which it tells."""
 
-    def __init__(self, settings: Settings, paths: list[str], share: Share, common: Common, keep_records: bool) -> None:
+    def __init__(self, settings: Settings, paths: list[str], share: Share, common: Common, is_looked_at: bool) -> None:
         self.number = share.number
         self.told: deque[Told] = deque()
         """What waits for its turn: of no more packets than a worker may be ahead of another (share.c)."""
@@ -213,7 +213,7 @@ class _Running:
         with theirs:
             self._process: BaseProcess = multiprocessing.get_context("fork").Process(
                 target=worker_main,
-                args=(settings, paths, share, theirs, common, keep_records, os.getpid()),
+                args=(settings, paths, share, theirs, common, is_looked_at, os.getpid()),
                 daemon=True,
             )
             self._process.start()
@@ -242,7 +242,7 @@ class _Running:
 
 
 def worker_main(
-    settings: Settings, paths: list[str], share: Share, up: Connection, common: Common, keep_records: bool, parent: int
+    settings: Settings, paths: list[str], share: Share, up: Connection, common: Common, is_looked_at: bool, parent: int
 ) -> None:
     """Read all files, count a share, tell."""
     _belong_to(parent)
@@ -255,7 +255,7 @@ def worker_main(
             source.open(table)
             table.share_with(common.memory)
             ends = partial(common.has_ended, share.number, table)
-            Worker(source, table, sender.put, ends, over=table.leave, keep_records=keep_records).run()
+            Worker(source, table, sender.put, ends, over=table.leave, is_looked_at=is_looked_at).run()
             sender.finish(Failed(source.damage) if source.damage else None)
         except SensorError as error:
             sender.finish(Failed(error))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import pcapy
 
 from sensor.errors import UsageError
-from sensor.native import META, FlowTable
+from sensor.flowtable import META_SIZE, FlowTable
 
 MICROSECOND_NS = 1000
 """What pcapy-ng's next_batch counts fractions of a second in."""
@@ -71,7 +71,7 @@ class Batches:
     @property
     def left(self) -> int:
         """Packets not fed yet."""
-        return len(self._meta) // META.itemsize - self._next
+        return len(self._meta) // META_SIZE - self._next
 
     def feed(self, table: FlowTable) -> Progress:
         """Count as many as the table takes now."""

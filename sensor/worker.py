@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from sensor.native import BIN, RECORD, FlowTable, NumpyArray
+from sensor.flowtable import FlowTable
+from sensor.snapshot import Counters, Revisions, Snapshot
 from sensor.sources import Progress, Source
-from sensor.window import Counters, Revisions, Snapshot
+
+if TYPE_CHECKING:
+    from sensor.native import NumpyArray
 
 LATENESS_NS = 500_000_000
 """How long packets may take from the wire to the table; a silent window is closed no earlier."""
@@ -45,7 +47,7 @@ class Worker:
 
     ``clock`` is the wall clock that closes windows while the wire is silent; None for a file, whose packets alone
     make the time. ``over`` is called when nothing is polled any more, before the last messages. Where nobody will look
-    at the records of windows, ``keep_records`` is False: the windows that are handed on have none.
+    at windows, ``is_looked_at`` is False, and none are handed on.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Worker:
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], int] | None = None,
         over: Callable[[], None] = lambda: None,
-        keep_records: bool = True,
+        is_looked_at: bool = True,
     ) -> None:
         self._source = source
         self._table = table
@@ -64,7 +66,7 @@ class Worker:
         self._stop = stop
         self._clock = clock
         self._over = over
-        self._keep_records = keep_records
+        self._is_looked_at = is_looked_at
         self._reported = Counters()
         self._revisions = Revisions()
 
@@ -111,6 +113,8 @@ class Worker:
         self._emit(Done(self._counters()))
 
     def _hand_on_finished(self) -> bool:
+        if not self._table.keeps_finished:
+            return False
         records = self._table.take_finished()
         if len(records):
             self._emit(Finished(records))
@@ -120,16 +124,15 @@ class Worker:
         window = self._table.window()
         if window is None:
             return
+        if not self._is_looked_at:
+            self._table.drop_window()
+            return
         notices, presence = self._table.take_notices(), self._table.take_presence()
-        records, bins = self._table.roll() if self._keep_records else self._no_records()
+        records, bins = self._table.roll()
         total = self._counters()
         counters, self._reported = minus(total, self._reported), total
         revision = self._revisions.next(window[0])
         self._emit(Snapshot(*window, records, bins, counters, revision, partial, notices, presence))
-
-    def _no_records(self) -> tuple[NumpyArray, NumpyArray]:
-        self._table.drop_window()
-        return np.empty(0, RECORD), np.empty(0, BIN)
 
     def _counters(self) -> Counters:
         counted = self._table.counters()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
+import sensor.native  # noqa: F401  what makes records loads it when first asked; by then a worker can not read its files
 from sensor import logs, messages
 from sensor.config import LIVE_SNAPLEN, Settings
 from sensor.errors import SensorError
@@ -24,9 +25,9 @@ from sensor.messages import Failed, Ready, Told
 from sensor.privileges import give_up
 from sensor.ring import RingSource, is_ethernet
 from sensor.runner import make_table
+from sensor.snapshot import Snapshot
 from sensor.sources import Source
 from sensor.tap import Tap, wall_clock_ns
-from sensor.window import Snapshot
 from sensor.worker import Finished, Message, Worker, deadline
 
 log = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from sensor.merge import Merger, added, numbered_records
 from sensor.messages import Failed, Garbled, Ready
 from sensor.nicwatch import NicWatch
 from sensor.notify import Notifier
+from sensor.snapshot import Counters, Snapshot
 from sensor.stopping import Stop
 from sensor.tap import wall_clock_ns
-from sensor.window import Counters, Snapshot
 from sensor.worker import Done, Finished, Message, deadline
 from sensor.workerprocess import Duty
 

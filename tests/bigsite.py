@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sensor import native
+from sensor.flowtable import FATES
 from sensor.native import BIN, RECORD, NumpyArray
 from sensor.protocols import TCP
-from sensor.window import Counters, Snapshot
+from sensor.snapshot import Counters, Snapshot
 from tests.records import number_ends
 
 SECOND = 1_000_000_000
@@ -42,7 +43,7 @@ class Site:
         records["flow_id"] = np.arange(len(records))
         octets = int(records["c2s_bytes"].sum() + records["s2c_bytes"].sum())
         packets = int(records["c2s_packets"].sum() + records["s2c_packets"].sum())
-        fates = {**dict.fromkeys(native.FATES, 0), "flow": packets}
+        fates = {**dict.fromkeys(FATES, 0), "flow": packets}
         notes = {name: 0 for name in native.COUNTERS.names or () if name not in ("received", "ip_bytes", "fate")}
         counters = Counters(packets, octets, fates, notes)
         return Snapshot(start_ns, start_ns + 10 * SECOND, records, np.zeros(0, BIN), counters)

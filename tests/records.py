@@ -14,10 +14,12 @@ from sensor.analysis.observer import Observer
 from sensor.analysis.report import Reporter
 from sensor.config import PRIVATE_NETWORKS
 from sensor.flows import flow_lines
+from sensor.flowtable import FATES
 from sensor.identity.registry import Registry
 from sensor.native import BIN, RECORD, NumpyArray
 from sensor.protocols import TCP
-from sensor.window import Column, Counters, Report, Snapshot, Table
+from sensor.snapshot import Counters, Snapshot
+from sensor.window import Column, Report, Table
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -78,7 +80,7 @@ def bucket_of(ns: float) -> int:
 def counters(**fates: int) -> Counters:
     """Counters of a window in which packets ended so."""
     notes = {name: 0 for name in native.COUNTERS.names or () if name not in ("received", "ip_bytes", "fate")}
-    return Counters(sum(fates.values()), 0, {name: fates.get(name, 0) for name in native.FATES}, notes)
+    return Counters(sum(fates.values()), 0, {name: fates.get(name, 0) for name in FATES}, notes)
 
 
 def report_of(

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from pcaps.generator.files import Frame
 from pcaps.generator.headers import ACK, ICMP, TCP, UDP, icmp, ip, tcp, udp
 from pcaps.generator.links import on_wire
-from sensor.native import META, FlowTable, NumpyArray, TableOptions
+from sensor.flowtable import FlowTable, TableOptions
+from sensor.native import META, NumpyArray
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000

@@ -13,6 +13,7 @@ from sensor import native
 from sensor.analysis.eventbook import Event
 from sensor.analysis.observer import event_table
 from sensor.analysis.quantiles import merged_quantiles
+from sensor.flowtable import FATES
 from sensor.metrics import MEASUREMENTS, SENSOR, VM_TRAFFIC
 from sensor.protocols import ICMP, SCTP, TCP, UDP
 from sensor.window import Report
@@ -349,7 +350,7 @@ def test_tables_are_the_metric_tables(measurement: str) -> None:
 
 def test_no_counter_is_forgotten() -> None:
     """Whatever the flow table counts is a field of measurement `sensor`."""
-    counted = {name for name in native.COUNTERS.names or () if name != "fate"} | {f"fate_{f}" for f in native.FATES}
+    counted = {name for name in native.COUNTERS.names or () if name != "fate"} | {f"fate_{f}" for f in FATES}
     assert counted <= {metric.name for metric in SENSOR}
 
 

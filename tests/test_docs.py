@@ -19,8 +19,9 @@ from sensor.analysis.limits import LIMITS
 from sensor.cli import vmsensor
 from sensor.config import OPTIONS, build
 from sensor.errors import FAILURES, INTERRUPTED, SensorError
+from sensor.flowtable import FATES
 from sensor.metrics import DIRECTION, FLOW, MEASUREMENTS
-from sensor.native import ENDS, FATES, ROLES, STATES, TUNNELS
+from sensor.native import ENDS, ROLES, STATES, TUNNELS
 from tests.command import DEMO
 from tests.command import vmsensor as vmsensor_run
 from tests.conftest import ReadCapture

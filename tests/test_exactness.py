@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pcaps.generator.files import Frame, pcap
 from pcaps.generator.headers import ACK, FIN, RST, SYN
 from sensor import native
+from sensor.flowtable import FATES
 from tests.command import TOTALS, records, vmsensor
 from tests.streams import (
     MILLISECOND,
@@ -93,7 +94,7 @@ def test_records_hold_every_packet(frames: list[Frame], most: int, horizon: int)
         assert packets == window["fate_flow"] + window["fate_overflow"]
         assert copies == window["fate_mirror_duplicate"]
         assert octets == window["ip_bytes"]
-        assert window["received"] == sum(window[f"fate_{fate}"] for fate in native.FATES)
+        assert window["received"] == sum(window[f"fate_{fate}"] for fate in FATES)
         assert (bins["record"] < max(len(rolled), 1)).all()
         assert bins["count"].sum() + window["samples_unbinned"] == sums(rolled, "rtt_count")[0] + int(
             rolled["response_count"].sum()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pcaps.generator.files import Frame, pcap, pcapng
 from sensor.captures import FileSource
-from sensor.native import FileState, MappedFile
+from sensor.flowtable import FileState, MappedFile
 from sensor.sources import Progress
 from tests.needs import PCAPS, SHARED_CAPTURES
 from tests.streams import MILLISECOND, SECOND, START, table_of, udp_frame

@@ -15,7 +15,7 @@ from sensor import messages
 from sensor.errors import FAILURES, InterfaceError
 from sensor.messages import Failed, Garbled, Ready, Told, receive, send
 from sensor.native import BIN, NOTICE, PRESENCE, RECORD
-from sensor.window import Counters, Snapshot
+from sensor.snapshot import Counters, Snapshot
 from sensor.worker import Done, Finished
 from sensor.workerprocess import WAITING_MESSAGES, Sender
 

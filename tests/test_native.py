@@ -9,7 +9,8 @@ import pytest
 from sensor._native import ffi, lib
 
 from sensor import native
-from sensor.native import BIN, COUNTERS, META, RECORD, FlowTable, TableOptions
+from sensor.flowtable import FATES, FlowTable, TableOptions
+from sensor.native import BIN, COUNTERS, META, RECORD
 from tests.conftest import Say
 from tests.needs import ROOT
 from tests.streams import (
@@ -63,7 +64,7 @@ def test_a_record_crosses_unharmed() -> None:
 @pytest.mark.parametrize(
     ("words", "prefix", "last"),
     [
-        (native.FATES, "VMS_FATE_", "bad_length"),
+        (FATES, "VMS_FATE_", "bad_length"),
         (native.TUNNELS, "VMS_TUNNEL_", "ipip"),
         (native.ROLES, "VMS_ROLE_", "syn"),
         (native.STATES, "VMS_STATE_", "reset"),
@@ -79,8 +80,8 @@ def test_words_are_the_enums_members(words: tuple[str, ...], prefix: str, last: 
 
 def test_every_fate_has_a_counter() -> None:
     """The array of fates in the counters is as long as the enum."""
-    assert COUNTERS["fate"].shape == (len(native.FATES),)
-    assert len(native.FATES) == lib.VMS_FATES
+    assert COUNTERS["fate"].shape == (len(FATES),)
+    assert len(FATES) == lib.VMS_FATES
 
 
 def test_buckets_are_narrow() -> None:

@@ -16,7 +16,8 @@ from sensor.config import PRIVATE_NETWORKS
 from sensor.errors import UsageError
 from sensor.identity.registry import Registry
 from sensor.native import BIN, NumpyArray
-from sensor.window import Report, Snapshot
+from sensor.snapshot import Snapshot
+from sensor.window import Report
 from tests.command import INPUT, complaint, vmsensor
 from tests.needs import PCAPS
 from tests.records import SECOND, START, counters, record, rows

@@ -25,7 +25,8 @@ from sensor.native import BIN, NumpyArray
 from sensor.sinks.delivery import push
 from sensor.sinks.servers import InfluxSettings
 from sensor.sinks.spool import SpoolSink
-from sensor.window import Report, Snapshot, Table
+from sensor.snapshot import Snapshot
+from sensor.window import Report, Table
 from tests.bigsite import DAY_START, Site
 from tests.command import DEMO, OK, vmsensor
 from tests.records import SECOND, counters, overflow, record, rows

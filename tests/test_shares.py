@@ -23,8 +23,8 @@ from sensor.config import Settings, build
 from sensor.native import OVERFLOW, RECORD, NumpyArray
 from sensor.runner import Alone
 from sensor.shares import Common, Shares
+from sensor.snapshot import Snapshot
 from sensor.stopping import Stop
-from sensor.window import Snapshot
 from sensor.worker import Done, Finished, Message
 from tests.command import DAMAGED, INPUT, USAGE, command, complaint, environment, records, vmsensor
 from tests.needs import PCAPS, SHARED_CAPTURES, need_shared

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor import native
+from sensor.flowtable import FlowTable, TableOptions
 from sensor.identity.vendors import hypervisor_of
 from sensor.identity.wire import Heard, Reader, host_name
-from sensor.native import META, FlowTable, NumpyArray, TableOptions
+from sensor.native import META, NumpyArray
 from tests.needs import PCAPS
 from tests.oracles.capture_file import open_capture
 

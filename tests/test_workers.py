@@ -21,7 +21,7 @@ import pytest
 from sensor.config import parse_cpus
 from sensor.merge import Cards, Merger
 from sensor.native import BIN, PRESENCE, RECORD
-from sensor.window import Counters, Snapshot
+from sensor.snapshot import Counters, Snapshot
 from tests.command import USAGE, complaint, vmsensor
 from tests.lab import Lab, wait_until
 from tests.live import Sensor, workers_of

@@ -22,7 +22,7 @@ from sensor.keys import Keys, key_of, mix
 from sensor.native import NumpyArray
 from sensor.protocols import TCP, UDP, protocol_name
 from sensor.services import EPHEMERAL_LOWEST, service_name
-from sensor.window import Snapshot
+from sensor.snapshot import Snapshot
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

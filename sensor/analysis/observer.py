@@ -18,7 +18,8 @@ from sensor.analysis.security.cards import CardDetector
 from sensor.analysis.security.flood import FloodDetector
 from sensor.analysis.security.scan import ScanDetector
 from sensor.analysis.security.spoof import SpoofDetector
-from sensor.window import Column, Labels, Snapshot, Table
+from sensor.snapshot import Snapshot
+from sensor.window import Column, Labels, Table
 
 
 class Observer:

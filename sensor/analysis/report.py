@@ -26,7 +26,8 @@ from sensor.identity.parties import Parties, resolve
 from sensor.identity.registry import Registry
 from sensor.metrics import FLOW_TOP, SENSOR
 from sensor.native import OVERFLOW, NumpyArray
-from sensor.window import Column, Labels, Report, Snapshot, Table
+from sensor.snapshot import Snapshot
+from sensor.window import Column, Labels, Report, Table
 
 if TYPE_CHECKING:
     from sensor.identity.wire import Reader

@@ -15,7 +15,8 @@ from sensor.analysis.trust import confidence, ratio, sides, trust_parts, untold_
 from sensor.identity.parties import SCOPES, Parties
 from sensor.metrics import VM_TRAFFIC
 from sensor.protocols import TCP, UDP
-from sensor.window import Column, Labels, Snapshot, Table
+from sensor.snapshot import Snapshot
+from sensor.window import Column, Labels, Table
 
 Mask = npt.NDArray[np.bool_]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sensor.window import Report
+if TYPE_CHECKING:
+    from sensor.window import Report
 
 
 class Sink(Protocol):

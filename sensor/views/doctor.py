@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sensor.account import chosen, nearest
 from sensor.config import Settings
 from sensor.errors import SensorError
-from sensor.native import FlowTable, TableOptions
+from sensor.flowtable import FlowTable, TableOptions
 from sensor.nic import COUNTERS, driver_losses, interfaces, link_of, speed_of
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/capability.h

@@ -24,6 +24,7 @@ from sensor.analysis.limits import DEFAULTS
 from sensor.analysis.observer import Observer
 from sensor.analysis.report import Reporter
 from sensor.config import PRIVATE_NETWORKS
+from sensor.flowtable import FATES
 from sensor.garbage import collect_seldom
 from sensor.identity.inventory import Inventory
 from sensor.identity.inventoryfile import entries_from
@@ -35,8 +36,9 @@ from sensor.sinks.influx import V1Writer
 from sensor.sinks.lineprotocol import encode
 from sensor.sinks.rejects import Rejects
 from sensor.sinks.servers import InfluxSettings
+from sensor.snapshot import Counters, Snapshot
 from sensor.watch import Fixed
-from sensor.window import Counters, Report, Snapshot
+from sensor.window import Report
 from tests.fakes import Handler
 from tests.records import number_ends
 
@@ -102,7 +104,7 @@ def window() -> Snapshot:
     bins = np.zeros(2 * FLOWS, BIN)
     bins["record"], bins["histogram"] = np.tile(np.arange(FLOWS), 2), np.repeat(np.arange(2), FLOWS)
     bins["bucket"], bins["count"] = chance.integers(150, 400, 2 * FLOWS), 4
-    counters = Counters(FLOWS, 0, dict.fromkeys(native.FATES, 0), {})
+    counters = Counters(FLOWS, 0, dict.fromkeys(FATES, 0), {})
     notes = {name: 0 for name in native.COUNTERS.names or () if name not in ("received", "ip_bytes", "fate")}
     return Snapshot(START, START + 10 * SECOND, records, bins, Counters(counters.received, 0, counters.fates, notes))
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 from typing import Any
 
-from sensor.native import FlowTable, TableOptions
+from sensor.flowtable import FlowTable, TableOptions
 from tests.bench.build import built_with_native
 from tests.bench.traces import GROWTH, STANDARD, Traffic, made
 

@@ -303,6 +303,43 @@ static void rolled_in_pieces(void)
     tap_close(&pieces);
 }
 
+static uint32_t cards_heard(struct tap *tap, vms_presence_t cards[4])
+{
+    memset(cards, 0, 4 * sizeof *cards);
+    return vms_take_presence(tap->table, cards, 4);
+}
+
+/* A window that is dropped leaves what one leaves that is looked at: of the next one, all is the same. */
+static void dropped_like_rolled(void)
+{
+    struct tap rolled = tap_open(), dropped = tap_open();
+    vms_presence_t cards[2][4];
+    many_flows(&rolled);
+    many_flows(&dropped);
+    CHECK(cards_heard(&rolled, cards[0]) > 0);
+    tap_roll(&rolled);
+    vms_drop_window(dropped.table);
+    dropped.sum = rolled.sum;                           /* nobody saw it, but it was the same */
+    check_window(&dropped, 0, 0);
+    CHECK_EQUAL(vms_presence_count(dropped.table), 0);
+    struct tap *both[] = {&rolled, &dropped};
+    for (int i = 0; i < 2; i++) {
+        tap_udp(both[i], AT + 10 * SECOND, 8, 1000, 9, 53);
+        c2s(both[i], AT + 10 * SECOND, ISN + 1, ISN + 1, A, 100);
+        s2c(both[i], AT + 11 * SECOND, ISN + 1, ISN + 101, A, 200);
+        CHECK(cards_heard(both[i], cards[i]) > 0);
+        tap_roll(both[i]);
+    }
+    CHECK_EQUAL(dropped.rolled_count, 2);
+    CHECK(memcmp(cards[0], cards[1], sizeof cards[0]) == 0);
+    CHECK_EQUAL(dropped.bin_count, rolled.bin_count);
+    CHECK(memcmp(dropped.bins, rolled.bins, rolled.bin_count * sizeof *rolled.bins) == 0);
+    CHECK_EQUAL(dropped.rolled_count, rolled.rolled_count);
+    CHECK(memcmp(dropped.rolled, rolled.rolled, rolled.rolled_count * sizeof *rolled.rolled) == 0);
+    tap_close(&rolled);
+    tap_close(&dropped);
+}
+
 /* Buckets ascend without a gap, and the middle of each is at most 1/32 from any value in it. */
 static void buckets(void)
 {
@@ -347,6 +384,7 @@ int main(void)
     bins_run_out();
     samples_of_folded_flows();
     rolled_in_pieces();
+    dropped_like_rolled();
     buckets();
     memory_of_a_flow();
     return check_summary("test_window");
