@@ -50,16 +50,18 @@ lab: $(VENV)/installed ## as root: a small cloud on this machine, measured live 
 one_by_one := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/pytest -q
 side_by_side = $(one_by_one) --numprocesses $(1)
 
+# Both parts run, also when the first has failures: whoever mends wants to see all of them.
+both_parts = failed=0; $(call side_by_side,$(1)) -m "$(2) and not alone" || failed=1; \
+	$(one_by_one) -m "$(2) and alone" || failed=1; exit $$failed
+
 test: ctest $(VENV)/installed ## set up and run all tests, C tests included
-	@$(call side_by_side,4) -m "not proof and not alone"
-	@$(one_by_one) -m "not proof and alone"
+	@$(call both_parts,4,not proof)
 
 ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 	@for test in $^; do $$test || exit 1; done
 
 proof: $(VENV)/installed ## the long tests: known traffic, a minute at full rate, ten ordinary minutes without an event
-	@$(call side_by_side,2) -m "proof and not alone"
-	@$(one_by_one) -m "proof and alone"
+	@$(call both_parts,2,proof)
 
 soak: $(VENV)/installed ## as root: a quarter of an hour at half the best rate; memory stays flat, packets add up
 	@$(BIN)/python -m tests.soak
