@@ -53,7 +53,7 @@ struct packet {
     uint8_t tcp_options_size;
 
     /* how it was carried */
-    const uint8_t *src_mac;         /* of the innermost Ethernet frame, NULL if none */
+    const uint8_t *src_mac;         /* of the innermost Ethernet frame, NULL if none; two octets of header follow */
     const uint8_t *dst_mac;
     uint16_t vlan[VMS_VLAN_MAX];    /* all tags, outermost first */
     uint16_t frame_vlan[2];         /* the first tags of the innermost Ethernet frame, 0 if none: part of the key */

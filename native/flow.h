@@ -306,7 +306,7 @@ struct vms_table {
 
 static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
 {
-    return pool_at(&t->flows, slot);
+    return (struct flow *)t->flows.objects + slot;      /* as pool_at, with a size that the compiler knows */
 }
 
 /* ---- index.c ---- */
@@ -426,6 +426,7 @@ void response_packet(struct vms_table *t, struct flow *f, int direction, int64_t
 /* histogram.c. Kept by direction, since which of them is the client's may turn out later. */
 enum kept_histogram { KEPT_RTT_0, KEPT_RTT_1, KEPT_RESPONSE, KEPT_HISTOGRAMS };
 uint32_t histogram_chunk_size(void);
+void histogram_prefetch(const struct vms_table *t, const struct flow *f);
 void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns);
 uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint32_t record, vms_bin_t *bins,
                           uint32_t capacity);

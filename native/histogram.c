@@ -26,6 +26,11 @@ uint32_t histogram_chunk_size(void)
     return sizeof(struct chunk);
 }
 
+static struct chunk *chunk_at(const struct vms_table *t, uint32_t handle)
+{
+    return (struct chunk *)t->bins.objects + handle;
+}
+
 static uint32_t bucket_of_ns(uint64_t ns)
 {
     if (ns < SUB_BUCKETS)
@@ -80,7 +85,7 @@ static struct chunk *new_chunk(struct vms_table *t, struct flow *f)
     uint32_t handle = pool_take(&t->bins);
     if (!handle)
         return NULL;
-    struct chunk *chunk = pool_at(&t->bins, handle);
+    struct chunk *chunk = chunk_at(t, handle);
     memset(chunk, 0, sizeof *chunk);
     chunk->used = BIN_FULL;
     chunk->next = f->bins;
@@ -98,12 +103,17 @@ static void to_front(struct flow *f, struct chunk *chunk, uint32_t handle, struc
     f->bins = handle;
 }
 
+void histogram_prefetch(const struct vms_table *t, const struct flow *f)
+{
+    fetch_line(chunk_at(t, f->bins));
+}
+
 void histogram_add(struct vms_table *t, struct flow *f, enum kept_histogram which, uint64_t ns)
 {
     uint16_t id = (uint16_t)(1 + which * VMS_BUCKETS + bucket_of_ns(ns));
     struct chunk *chunk, *before = NULL, *room = NULL;
     for (uint32_t handle = f->bins; handle; handle = chunk->next, before = chunk) {
-        chunk = pool_at(&t->bins, handle);
+        chunk = chunk_at(t, handle);
         if (count_in(chunk, id)) {
             to_front(f, chunk, handle, before);
             return;
@@ -132,7 +142,7 @@ uint32_t histogram_export(const struct vms_table *t, const struct flow *f, uint3
 {
     uint32_t written = 0;
     for (uint32_t handle = f->bins; handle;) {
-        const struct chunk *chunk = pool_at(&t->bins, handle);
+        const struct chunk *chunk = chunk_at(t, handle);
         for (int i = 0; chunk->id[i] && written < capacity; i++) {
             uint16_t kept = (chunk->id[i] & ~BIN_FULL) - 1;
             bins[written++] = (vms_bin_t){record, chunk->count[i], kept % VMS_BUCKETS,

@@ -222,7 +222,7 @@ void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, cons
     }
     board_prefetch(t, &f->tcp[0]);
     board_prefetch(t, &f->tcp[1]);
-    fetch_line(pool_at(&t->bins, f->bins));
+    histogram_prefetch(t, f);
     if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
         flow_prefetch_neighbours(t, f);
 }

@@ -238,8 +238,9 @@ static enum vms_fate decode_cisco_hdlc(struct decoder *d, struct cursor c, struc
 
 enum vms_fate decode_frame(struct decoder *d, struct cursor frame, struct packet *p)
 {
+    if (d->link_type == LINK_ETHERNET)                  /* which is asked first: nearly all captures are */
+        return decode_plain(frame, p) ? VMS_FATE_FLOW : decode_ethernet(d, frame, p);
     switch (d->link_type) {
-    case LINK_ETHERNET: return decode_plain(frame, p) ? VMS_FATE_FLOW : decode_ethernet(d, frame, p);
     case LINK_LINUX_SLL: return decode_cooked(d, frame, p, false);
     case LINK_LINUX_SLL2: return decode_cooked(d, frame, p, true);
     case LINK_RAW: case LINK_RAW_OPENBSD: case LINK_RAW_FILE: case LINK_IPV4: case LINK_IPV6:

@@ -129,29 +129,43 @@ static void move_on(struct vms_file *file)
         madvise(file->data + start, file->ahead - start, MADV_POPULATE_READ);
 }
 
-/* Where the record at `at` ends; 0 when there is none, or not a whole one. */
-static uint64_t end_of_record(const struct vms_file *file)
+/* Fills the batch, up to a record that is not there, or not whole. What the loop needs stands in variables of its own: a
+   field could be what writing the batch has changed. */
+static inline __attribute__((always_inline)) void fill(struct vms_file *file, bool is_swapped)
 {
-    if (file->at > file->size || file->size - file->at < RECORD_SIZE)
-        return 0;
-    uint32_t captured = word(file, file->at + 8);
-    bool is_whole = captured <= file->snaplen && captured <= file->size - file->at - RECORD_SIZE;
-    return is_whole ? file->at + RECORD_SIZE + captured : 0;
+    const uint8_t *data = file->data;
+    const uint64_t ahead = file->ahead, last = file->size - RECORD_SIZE, base = file->at;
+    const uint32_t snaplen = file->snaplen;
+    uint64_t at = file->at;
+    uint32_t count = 0;
+    for (; count < RECORDS_AT_A_TIME && at < ahead && at <= last; count++) {
+        uint32_t header[RECORD_SIZE / 4];
+        memcpy(header, data + at, sizeof header);
+        for (int i = 0; i < 3; i++)
+            header[i] = is_swapped ? __builtin_bswap32(header[i]) : header[i];
+        uint32_t captured = header[2];
+        if (captured > snaplen || captured > last - at)
+            break;
+        at += RECORD_SIZE;
+        file->batch[count] = (vms_meta_t){
+            .sec = header[0], .fraction = header[1], .offset = (uint32_t)(at - base), .caplen = captured,
+        };
+        at += captured;
+    }
+    file->first = 0;
+    file->count = count;
+    file->base = base;
+    file->at = at;
 }
 
 static void next_records(struct vms_file *file)
 {
-    uint64_t end;
-    file->first = file->count = 0;
-    file->base = file->at;
-    while (file->count < RECORDS_AT_A_TIME && file->at < file->ahead && (end = end_of_record(file))) {
-        const uint64_t data = file->at + RECORD_SIZE;
-        file->batch[file->count++] = (vms_meta_t){
-            .sec = word(file, file->at), .fraction = word(file, file->at + 4),
-            .offset = (uint32_t)(data - file->base), .caplen = (uint32_t)(end - data),
-        };
-        file->at = end;
-    }
+    if (file->at > file->size || file->size - file->at < RECORD_SIZE)
+        file->first = file->count = 0;
+    else if (file->is_swapped)
+        fill(file, true);
+    else
+        fill(file, false);
 }
 
 enum vms_file_state vms_file_poll(vms_file_t *file, vms_table_t *table)

@@ -17,7 +17,9 @@ static uint32_t card_hash(const struct presence *presence, uint64_t number)
 
 uint64_t presence_card(const struct presence *presence, const uint8_t *mac)
 {
-    uint64_t number = CARD_IN_USE | (uint64_t)be16(mac) << 32 | be32(mac + 2);
+    uint64_t octets;
+    memcpy(&octets, mac, sizeof octets);                /* two more than are wanted */
+    uint64_t number = CARD_IN_USE | __builtin_bswap64(octets) >> 16;
     bool is_ours = presence->shares <= 1 || card_hash(presence, number) % presence->shares == presence->share;
     return is_ours ? number : 0;
 }

@@ -33,7 +33,7 @@ struct presence {
 
 void presence_close(struct presence *presence);
 
-/* A card by its MAC address; 0 if another table of several keeps it. */
+/* A card by its MAC address, behind which two octets can be read; 0 if another table of several keeps it. */
 uint64_t presence_card(const struct presence *presence, const uint8_t *mac);
 
 /* Fetches what presence_note will touch. */

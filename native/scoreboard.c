@@ -25,7 +25,7 @@ uint32_t board_hole_size(void)
 
 struct scoreboard *board_of(const struct vms_table *t, const struct tcp_half *half)
 {
-    return half->board ? pool_at(&t->boards, half->board) : NULL;
+    return half->board ? (struct scoreboard *)t->boards.objects + half->board : NULL;
 }
 
 struct scoreboard *board_want(struct vms_table *t, struct tcp_half *half)
@@ -441,7 +441,7 @@ struct resend *board_find_resend(const struct vms_table *t, struct scoreboard *b
 
 void board_prefetch(const struct vms_table *t, const struct tcp_half *half)
 {
-    fetch_line(pool_at(&t->boards, half->board));
+    fetch_line((struct scoreboard *)t->boards.objects + half->board);
 }
 
 static void give_back(struct vms_table *t, struct tcp_half *half)

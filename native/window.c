@@ -313,7 +313,7 @@ static void fetch_listed(const struct vms_table *t, uint32_t index)
     if (index + ROLL_AHEAD / 2 >= t->listed_count)
         return;
     const struct flow *f = flow_at(t, t->listed[index + ROLL_AHEAD / 2]);
-    fetch_line(pool_at(&t->bins, f->bins));
+    histogram_prefetch(t, f);
     fetch_line(pool_at(&t->tunnels, f->tunnel));
     if (f->transits)
         fetch_lines(pool_at(&t->transits, f->transits), t->transits.object_size);
