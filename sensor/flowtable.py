@@ -1,7 +1,7 @@
 """The flow table, and what fills it: the crossing between Python and C on which packets go.
 
-Without numpy, until somebody asks for records: a run of which only the totals are wanted starts in two thirds of the time, and
-takes 12 MB less. Python allocates, C fills; every call releases the GIL.
+Without numpy, until somebody asks for records: a run of which only the totals are wanted starts in two thirds of the
+time, and takes 12 MB less. Python allocates, C fills; every call releases the GIL.
 """
 
 from __future__ import annotations
