@@ -73,6 +73,82 @@ def overlay(flows: int) -> Iterator[bytes]:
             yield udp_frame(near, far, chance.randrange(49152, 65536), 4789, header + inner)
 
 
+def ip_frame(source: str, target: str, protocol: int, data: bytes) -> bytes:
+    """Any IPv4 packet."""
+    ip = dpkt.ip.IP(src=socket.inet_aton(source), dst=socket.inet_aton(target), p=protocol, data=data)
+    ip.len = len(ip)
+    ethernet = dpkt.ethernet.Ethernet(src=b"\x02\0\0\0\0\1", dst=b"\x02\0\0\0\0\2", type=0x0800, data=ip)
+    return bytes(ethernet)
+
+
+def erspan_ii(switch: str, inner: bytes) -> bytes:
+    """The frame as a switch sends it to the sensor."""
+    header = struct.pack("!HHI", 0x1000, 0x88BE, 1) + struct.pack("!HHI", 0x1000, 7, 0)
+    return ip_frame(switch, SENSOR, 47, header + inner)
+
+
+def erspan_iii(switch: str, inner: bytes) -> bytes:
+    """The same in type III, with a subheader."""
+    header = struct.pack("!HHI", 0x1000, 0x22EB, 1) + struct.pack("!HHIHH", 0x2000, 7, 0, 0, 1) + bytes(8)
+    return ip_frame(switch, SENSOR, 47, header + inner)
+
+
+def cloud(card: str, inner: bytes) -> bytes:
+    """The frame as a cloud's traffic mirroring sends it, from the network card that was mirrored."""
+    return udp_frame(card, SENSOR, 49152 + len(inner), 4789, struct.pack("!II", 0x08000000, 4242 << 8) + inner)
+
+
+SENSOR = "172.31.0.9"
+MIRRORS = {"erspan ii": erspan_ii, "erspan iii": erspan_iii, "cloud": cloud}
+
+
+def talks(flows: int) -> Iterator[tuple[int, bytes]]:
+    """Questions, which are of direction 0, and answers, the insides of overlays among them."""
+    for number in range(flows):
+        vms, ports = (f"10.1.{number // 200}.{1 + number % 200}", f"10.2.0.{1 + number % 7}"), (40000 + number, 53)
+        yield 0, udp_frame(*vms, *ports)
+        yield 1, udp_frame(*vms[::-1], *ports[::-1])
+    for number, frame in enumerate(overlay(flows)):
+        yield number % 2, frame
+
+
+def told(lab: Lab, directory: Path, workers: int, sent: list[bytes]) -> tuple[list[dict[str, Any]], str]:
+    """The flows that so many workers tell of these frames, and the line of totals."""
+    directory.mkdir()
+    sensor = Sensor(lab, directory)
+    process = sensor.start("--flows", str(sensor.flow_file), "--to", "none", "--workers", str(workers))
+    lab.await_capture(process, rings=workers)
+    time.sleep(0.6)
+    send(lab, sent)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert (ended.status, ended.received) == (0, len(sent)), ended.errors
+    return sensor.flows(), ended.errors
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_both_directions_meet_when_the_mirror_itself_is_a_tunnel(lab: Lab, tmp_path: Path, mirror: str) -> None:
+    """Each direction is mirrored where it enters, and has its own outer addresses: the flows are whole all the same."""
+    sent = [MIRRORS[mirror](f"172.16.{way}.{1 + i % 5}", frame) for i, (way, frame) in enumerate(talks(60))]
+    alone, together = (told(lab, tmp_path / str(workers), workers, sent)[0] for workers in (1, 3))
+    assert len(together) == len(alone) == 120
+    assert one_sided(together) == one_sided(alone) == 0
+    assert summed(together) == summed(alone)
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_copies_meet_however_they_come(lab: Lab, tmp_path: Path, mirror: str) -> None:
+    """A packet that comes bare, and again from two places of a tunnelling mirror, is known to any worker."""
+    sent = []
+    for number, (_, frame) in enumerate(talks(40)):
+        copies = (MIRRORS[mirror](f"172.16.{place}.{1 + number % 5}", frame) for place in (2, 3))
+        sent += [frame, *copies]
+    alone, together = (told(lab, tmp_path / str(workers), workers, sent)[1] for workers in (1, 3))
+    copies_known = re.search(r"(\d+) mirror_duplicate", alone)
+    assert together == alone
+    assert copies_known
+    assert int(copies_known[1]) > 300
+
+
 def send(lab: Lab, sent: list[bytes], port: str = "span") -> None:
     """Put frames on the wire to the SPAN port, in their order, no faster than any machine can take them."""
     with lab.switch.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
