@@ -24,8 +24,12 @@ LINK_TYPE_ETHERNET = 1
 TAG = 4
 """Octets of a VLAN tag, for which there has to be room in front of a frame."""
 
-LARGEST_BLOCK, SMALLEST_BLOCK, BLOCKS = 2**20, 2**16, 16
-"""Octets of a block, and how many there should be: the kernel fills one while others are read."""
+LARGEST_BLOCK, SMALLEST_BLOCK, BLOCKS = 2**18, 2**16, 16
+"""Octets of a block, and how many there should be at least: the kernel fills one while others are read.
+
+However little is in it, a block is handed over at the read timeout, and not filled again before it was read. So their
+number is for how long the ring bridges a worker that stands still: 64 MiB are 256 blocks, or 25 seconds.
+"""
 
 FRAME = 2048
 """Means little in TPACKET_V3, whose frames are as long as they are; a block is a multiple of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab
-from tests.live import Sensor
+from tests.live import Sensor, workers_of
 from tests.test_workers import REPLAYED, frames, overlay, send, summed, udp_frame
 
 KINDS = ("ring", "libpcap")
@@ -73,6 +74,21 @@ def test_buffers_of_all_sizes(lab: Lab, tmp_path: Path, size: str) -> None:
     time.sleep(0.3)
     ended = sensor.ended(process, signal.SIGTERM)
     assert (ended.status, ended.received, ended.dropped_kernel) == (0, 50, 0), ended.errors
+
+
+def test_few_packets_wait_for_a_worker_that_stands_still(lab: Lab, tmp_path: Path) -> None:
+    """Each read timeout takes a block of the ring, however little is in it: there are enough for many seconds."""
+    sensor = Sensor(lab, tmp_path)
+    process = sensor.capture("--to", "none", "--source", "ring")
+    (worker,) = workers_of(process.pid)
+    os.kill(worker, signal.SIGSTOP)
+    for _ in range(80):
+        send(lab, [udp_frame("10.0.0.1", "10.1.0.1")])
+        time.sleep(0.11)
+    os.kill(worker, signal.SIGCONT)
+    time.sleep(0.3)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert (ended.status, ended.received, ended.dropped_kernel) == (0, 80, 0), ended.errors
 
 
 def test_what_is_sent_is_left_out(lab: Lab, tmp_path: Path) -> None:
