@@ -93,9 +93,12 @@ class Keeper:
         """Start a worker with its ends of the two pipes."""
         self._ask({"do": "start", "worker": worker}, [up.fileno(), control.fileno()])
 
-    def end(self, worker: int) -> int:
-        """Make sure that a worker which was asked to stop has ended; how it did, negative by which signal."""
-        return int(self._ask({"do": "end", "worker": worker})["status"])
+    def end(self, worker: int, patience: float = WORKER_EXIT_SECONDS) -> int:
+        """Make sure that a worker which was asked to stop has ended; how it did, negative by which signal.
+
+        It has so many seconds before it is killed.
+        """
+        return int(self._ask({"do": "end", "worker": worker, "patience": patience})["status"])
 
     def prepare(self) -> None:
         """Make the interface ready again, because it is another one."""
@@ -169,7 +172,7 @@ def _serve(requests: socket.socket, family: _Family, nic: CaptureNic | None) -> 
         if request["do"] == "start":
             family.start(request["worker"], *descriptors)
         elif request["do"] == "end":
-            answer = {"status": family.end(request["worker"])}
+            answer = {"status": family.end(request["worker"], request["patience"])}
         elif request["do"] == "prepare" and nic:
             nic.prepare()
         for descriptor in descriptors:
@@ -197,10 +200,10 @@ class _Family:
             _be_worker(self._task, duty, up, control)
         self._pids[worker] = pid
 
-    def end(self, worker: int) -> int:
+    def end(self, worker: int, patience: float = WORKER_EXIT_SECONDS) -> int:
         """Wait for one, no longer than it may take."""
         pid = self._pids.pop(worker)
-        over = time.monotonic() + WORKER_EXIT_SECONDS
+        over = time.monotonic() + patience
         while time.monotonic() < over:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -18,6 +19,9 @@ MOST_CARDS = 200_000
 """Remembered over windows, with when each was heard last."""
 
 _NEVER = np.iinfo(np.int64).max
+
+MOST_MISSING = 100
+"""Times of which something is missing that are remembered."""
 
 LATEST_SECONDS = 5.0
 """A worker that is so late with a window is not waited for; what it has then comes by itself."""
@@ -38,6 +42,7 @@ class Merger:
         self._handed_out = -1
         self._revisions = Revisions()
         self._cards = Cards()
+        self._missing: deque[tuple[int, int]] = deque(maxlen=MOST_MISSING)
         for worker in range(workers):
             self.began(worker)
 
@@ -49,6 +54,10 @@ class Merger:
         """It is not waited for any more."""
         self._reached.pop(worker, None)
         yield from self._ready()
+
+    def misses(self, since_ns: int, until_ns: int) -> None:
+        """What a worker had to tell of this time is lost: no window of it is whole."""
+        self._missing.append((since_ns, until_ns))
 
     def take(self, worker: int, snapshot: Snapshot) -> Iterator[Snapshot]:
         """A part of a window; the windows that are whole now."""
@@ -65,7 +74,7 @@ class Merger:
         """Windows that have waited long enough."""
         latest_ns = int((self._clock() - LATEST_SECONDS) * 1e9)
         while self._waiting and self._waiting[min(self._waiting)][0].end_ns < latest_ns:
-            yield self._next()
+            yield replace(self._next(), partial=True)
 
     def rest(self) -> Iterator[Snapshot]:
         """What is left at the end."""
@@ -84,7 +93,9 @@ class Merger:
     def _hand_out(self, parts: list[Snapshot]) -> Snapshot:
         start_ns = parts[0].start_ns
         presence = [part.presence for part in parts if part.presence is not None]
-        return merged(parts, self._revisions.next(start_ns), self._cards.merged(presence) if presence else None)
+        whole = merged(parts, self._revisions.next(start_ns), self._cards.merged(presence) if presence else None)
+        misses = any(since < whole.end_ns and whole.start_ns < until for since, until in self._missing)
+        return replace(whole, partial=whole.partial or misses)
 
 
 class Cards:

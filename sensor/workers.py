@@ -22,7 +22,7 @@ from sensor.analysis.gaps import GapWatch
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
-from sensor.keeper import Keeper, KeeperGone
+from sensor.keeper import WORKER_EXIT_SECONDS, Keeper, KeeperGone
 from sensor.merge import Merger, added, numbered_records
 from sensor.messages import Failed, Garbled, Ready
 from sensor.nicwatch import NicWatch
@@ -39,6 +39,12 @@ WAKE_SECONDS = 0.5
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 INTERFACE_DELAY = 1.0
 """So often an interface that is gone or down is looked for."""
+
+HUNG_SECONDS = 30.0
+"""A worker tells a window each time that one ends, also of a silent wire. One that is so late with it stands still."""
+
+STOP_SECONDS = 10.0
+"""A worker that was asked to stop, and has told nothing for so long, stands still."""
 
 STEADY_SECONDS = 60.0
 """A worker that has run for so long is no longer one that keeps dying."""
@@ -72,14 +78,14 @@ class _Running:
         with contextlib.suppress(OSError):
             self._control.close()
 
-    def end(self) -> int | None:
+    def end(self, patience: float = WORKER_EXIT_SECONDS) -> int | None:
         """Make sure that it has ended; how it did, negative by which signal; None when nobody can know any more."""
         if not self._has_ended:
             self._has_ended = True
             self.stop()
             self.messages.close()
             with contextlib.suppress(KeeperGone):
-                self._status = self._keeper.end(self._worker)
+                self._status = self._keeper.end(self._worker, patience)
         return self._status
 
 
@@ -89,7 +95,9 @@ class _Seat:
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: _Running | None = None
-        self.began = self.due = 0.0
+        self.began = self.due = self.heard = 0.0
+        self.told_ns = 0
+        """Up to when it has told what it captured; 0 while it has captured nothing."""
         self.deaths = 0
         self.counted: list[Counters] = []
         """What its windows said, since the process that is in it began."""
@@ -124,6 +132,10 @@ class Workers:
         """Why nothing is captured now."""
         self._since_ns = 0
         self._losses = 0
+        self._dark_ns = 0
+        """Since when nothing is captured because no worker lives; 0 while one does."""
+        self._stopped = 0.0
+        """When workers were first asked to stop."""
         self._over = deadline(None)
         self._is_alone = False
         """The keeper is gone: what runs may finish, and nothing is started any more."""
@@ -154,6 +166,7 @@ class Workers:
                 raise self._died(seat) from None
             if isinstance(message, Failed):
                 raise message.error
+            seat.heard, seat.told_ns = time.monotonic(), wall_clock_ns()
         if self._settings.duration:
             # Workers stop by themselves; those that were started later have to be told.
             self._over = deadline(self._settings.duration / 1e9 + WAKE_SECONDS)
@@ -170,10 +183,12 @@ class Workers:
                     yield from self._complete(self._receive(by_pipe[ready]))
                 else:
                     self._lose_keeper()
+            yield from self._complete(self._hung())
             yield from self._complete(self._merger.overdue())
             self._nic.sample()
             self._notifier.alive()
             if self._is_ending():
+                self._stopped = self._stopped or time.monotonic()
                 self.stop()  # again: one that was being started when all were told has not heard it
             self._begin_again()
         yield from self._complete(self._merger.rest())
@@ -207,6 +222,7 @@ class Workers:
         assert seat.process is not None
         try:
             message = messages.receive(seat.process.messages)
+            seat.heard = time.monotonic()
         except Garbled as garbled:
             log.warning("%s: worker %d says what no worker says: %s", self._interface, seat.number + 1, garbled)
             yield from self._bury(seat)
@@ -221,6 +237,7 @@ class Workers:
         elif isinstance(message, Snapshot):
             seat.counted.append(message.counters)
             seat.counted[:] = [added(seat.counted)]
+            seat.told_ns = message.end_ns
             yield from self._merger.take(seat.number, message)
         elif isinstance(message, Finished):
             yield Finished(numbered_records(message.records, seat.number))
@@ -248,6 +265,7 @@ class Workers:
 
     def _lose(self, seat: _Seat, error: InterfaceError) -> Iterator[Message]:
         """Wait for the interface; what the worker had read has been told."""
+        seat.told_ns = 0
         self._end(seat)
         seat.close_account()
         since_ns = error.since_ns or wall_clock_ns()
@@ -262,17 +280,40 @@ class Workers:
         seat.due = time.monotonic() + INTERFACE_DELAY
 
     def _is_back(self, seat: _Seat) -> None:
+        seat.told_ns = now_ns = wall_clock_ns()
         if self.outage is None:
             log.warning("%s: worker %d captures again", self._interface, seat.number + 1)
+            if self._dark_ns:
+                self._end_gap(self._dark_ns, now_ns, "the capture process died")
             return
-        self._gaps.add(self._since_ns, wall_clock_ns(), str(self.outage).partition(": ")[2])
+        since_ns = min(self._since_ns, self._dark_ns or self._since_ns)
+        self._end_gap(since_ns, now_ns, str(self.outage).partition(": ")[2])
         log.warning("%s: captures again", self._interface)
         self._notifier.status("capturing")
         self.outage = None
         if self._settings.nic_setup:
             self._keeper.prepare()
 
+    def _end_gap(self, since_ns: int, now_ns: int, why: str) -> None:
+        self._gaps.add(since_ns, now_ns, why)
+        self._merger.misses(since_ns, now_ns)
+        self._dark_ns = 0
+
     # ---- one that dies
+
+    def _hung(self) -> Iterator[Message]:
+        """Those that stand still are killed, and so are as dead as others that were."""
+        now = time.monotonic()
+        for seat in self._seats:
+            if seat.process is None:
+                continue
+            patience, since = HUNG_SECONDS + self._settings.window / 1e9, max(seat.heard, seat.began)
+            if self._stopped:
+                patience, since = STOP_SECONDS, max(since, self._stopped)
+            if now - since > patience and not seat.process.messages.poll():
+                log.warning("%s: worker %d stands still, and is killed", self._interface, seat.number + 1)
+                seat.process.end(patience=0.0)
+                yield from self._bury(seat)
 
     def _bury(self, seat: _Seat) -> Iterator[Message]:
         """It ended without a word: killed, or out of memory. What it had of the open window is lost."""
@@ -283,12 +324,27 @@ class Workers:
         if seat.process is not None:
             self._end(seat)
         seat.close_account()
+        self._miss(seat, died)
         yield from self._merger.ended(seat.number)
         if self._is_ending():
+            log.warning("%s; what it had not told is lost", died)
             return
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (seat.deaths - 1))
         seat.due = time.monotonic() + delay
         log.warning("%s; what it had of its open window is lost, and it is started again in %g s", died, delay)
+
+    def _miss(self, seat: _Seat, died: InterfaceError) -> None:
+        """What it had captured and not told is missing. From now on the others get its packets, if there are any."""
+        since_ns, seat.told_ns = seat.told_ns, 0
+        if self.outage is not None or not since_ns:
+            return
+        if not any(other.process for other in self._seats):
+            self._dark_ns = self._dark_ns or since_ns
+            return
+        now_ns = wall_clock_ns()
+        self._merger.misses(since_ns, now_ns)
+        what = f"a part of the packets, one worker's of {len(self._seats)}, is missing"
+        self._gaps.add(since_ns, now_ns, str(died).partition(": ")[2], what)
 
     def _died(self, seat: _Seat) -> InterfaceError:
         code = seat.process.end() if seat.process is not None else None

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from sensor.config import parse_cpus
-from sensor.merge import Cards, Merger
+from sensor.merge import LATEST_SECONDS, Cards, Merger
 from sensor.native import BIN, PRESENCE, RECORD
 from sensor.snapshot import Counters, Snapshot
+from sensor.workers import HUNG_SECONDS, STOP_SECONDS
 from tests.command import USAGE, complaint, vmsensor
 from tests.lab import Lab, wait_until
 from tests.live import Sensor, workers_of
@@ -256,7 +257,85 @@ def test_a_worker_that_is_killed_is_replaced(lab: Lab, sensor: Sensor, tmp_path:
     assert sum(fields["received"] for fields in own) == ended.received
     assert sum(fields["worker_deaths"] for fields in own) == 1
     assert {fields["workers"] for fields in own} <= {1, 2}
+    (gap,) = gaps_of(told)
+    assert re.match(
+        r"a part of the packets, one worker's of 2, is missing on span0 for \d+\.\d s: the capture process", gap
+    )
+    assert any(point["partial"] for point in told[:-1])
     assert not [pid for pid in (*replaced, victim) if Path(f"/proc/{pid}").exists()]
+
+
+def gaps_of(points: list[dict[str, Any]]) -> list[str]:
+    """What the events say of times in which packets are missing."""
+    events = [point for point in points if point["measurement"] == "event" and point["tags"]["kind"] == "capture_gap"]
+    return [str(point["fields"]["detail"]) for point in events]
+
+
+def test_the_death_of_the_only_worker_is_a_gap(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
+    """From the last window that was told to the next process nothing was captured: an event, and no window is whole."""
+    points = tmp_path / "points.jsonl"
+    process = sensor.capture("--to", f"json:{points}", "--window", "1s")
+    crowd = [udp_frame(f"10.0.0.{1 + i % 200}", "10.1.0.1") for i in range(200)]
+    send(lab, crowd)
+    time.sleep(2.0)
+    (victim,) = workers_of(process.pid)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in workers_of(process.pid) != [], "a new worker", timeout=10)
+    lab.await_capture(process)
+    time.sleep(0.3)
+    send(lab, crowd)
+    time.sleep(3.0)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert (ended.status, ended.received) == (0, 2 * len(crowd)), ended.errors
+    told = [json.loads(line) for line in points.read_text().splitlines()]
+    (gap,) = gaps_of(told)
+    length = re.fullmatch(r"nothing was captured on span0 for (\d+\.\d) s: the capture process died", gap)
+    assert length
+    assert 1.0 <= float(length[1]) < 10
+    first = min(point["start_ns"] for point in told if point["fields"].get("worker_deaths"))
+    assert all(point["partial"] for point in told if point["start_ns"] == first)
+
+
+def test_a_worker_that_stands_still_is_killed(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
+    """Its windows go out in part meanwhile; then another takes its place, and the gap is said."""
+    points = tmp_path / "points.jsonl"
+    process = sensor.start("--to", f"json:{points}", "--window", "1s", "--workers", "2")
+    lab.await_capture(process, rings=2)
+    time.sleep(2.0)
+    victim, survivor = workers_of(process.pid)
+    os.kill(victim, signal.SIGSTOP)
+    wait_until(lambda: victim not in workers_of(process.pid), "the victim to be killed", timeout=HUNG_SECONDS + 20)
+    wait_until(lambda: len(workers_of(process.pid)) == 2, "a new worker", timeout=10)
+    lab.await_capture(process, rings=2)
+    time.sleep(2.0)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert ended.status == 0, ended.errors
+    assert survivor not in workers_of(process.pid)
+    assert re.search(r"span0: worker \d stands still, and is killed", ended.errors)
+    told = [json.loads(line) for line in points.read_text().splitlines()]
+    (gap,) = gaps_of(told)
+    length = re.match(r"a part of the packets, one worker's of 2, is missing on span0 for (\d+\.\d) s", gap)
+    assert length
+    assert float(length[1]) > HUNG_SECONDS
+    assert sum(point["partial"] for point in told if point["measurement"] == "sensor") > HUNG_SECONDS - LATEST_SECONDS
+
+
+def test_a_worker_that_stands_still_does_not_keep_the_capture_from_ending(lab: Lab, sensor: Sensor) -> None:
+    """Nobody waits for it longer than some seconds; the other one's packets are all told."""
+    process = sensor.start("--to", "none", "--window", "1s", "--workers", "2")
+    lab.await_capture(process, rings=2)
+    time.sleep(0.6)
+    crowd = [udp_frame(f"10.0.0.{1 + i % 200}", f"10.1.0.{1 + i % 99}") for i in range(400)]
+    victim, _ = workers_of(process.pid)
+    os.kill(victim, signal.SIGSTOP)
+    send(lab, crowd)
+    begun = time.monotonic()
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert time.monotonic() - begun < STOP_SECONDS + 5
+    assert ended.status == 0, ended.errors
+    assert re.search(r"the capture process \d died by SIGKILL; what it had not told is lost", ended.errors)
+    assert 0 < ended.received < len(crowd)
+    assert not Path(f"/proc/{victim}").exists()
 
 
 def test_an_interface_that_comes_back_is_captured_again(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
