@@ -1,7 +1,7 @@
 """Mirrors of Linux interfaces: ``tc mirred`` on the ports of VMs, through netlink.
 
-Each source gets one filter for each direction, at a preference that is this program's own, so that what is here is
-known without notes, adding twice is adding once, and nothing of anybody else's is touched.
+Each source gets one filter for each direction, with a handle that is this program's own, so that what is here is known
+without notes, adding twice is adding once, and nothing of anybody else's is touched.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 
-from sensor.errors import InterfaceError, PrivilegeError, SensorError
+from sensor.errors import InterfaceError, PrivilegeError
 
-PREFERENCE = 13
-"""Of the filters; low, because a filter in front of them may decide about a frame for good."""
+PREFERENCES = range(13, 0, -1)
+"""Of the filters, the first that nobody has; low, as a filter in front of them may decide about a frame for good."""
+
+GUEST, HOST = 0x5E5, 0x5E6
+"""Handles of the filters: in a queue that was there, and in one that was made for them and goes with them."""
 
 TUNNEL = "vmsensor-mirror"
 """The VXLAN interface to a sensor on another host."""
@@ -64,6 +67,12 @@ class Mirror:
         """Refuse what cannot be mirrored."""
         for name in (*sources, *([] if destination.interface is None else [destination.interface])):
             self._index(name)
+        for source in sources:
+            if "egress" in directions and self._queue(self._index(source)) == "ingress":
+                raise InterfaceError(
+                    f"{source}: tc has an ingress queue there, as libvirt's bandwidth limits make one, and so no place "
+                    "for egress; give --direction ingress, or mirror the port on the other side"
+                )
         others = [one.source for one in self.listed() if one.target == TUNNEL and one.source not in sources]
         tunnel = self._tunnel()
         if destination.interface is None and others and tunnel not in (None, destination[1:]):
@@ -88,7 +97,7 @@ class Mirror:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(SensorError):  # the first failure is the one to be told
+            with contextlib.suppress(Exception):  # the first failure is the one to be told
                 self._restore(before, tunnel)
             raise
 
@@ -111,13 +120,14 @@ class Mirror:
         """Have these mirrors, and no others, of these sources."""
         for source in sources:
             number = self._index(source)
-            self._clear(number)
+            handle = HOST if self._clear(number) else GUEST
             for one in wanted:
                 if one.source == source:
                     with _explained(source, "add a mirror"):
-                        if not self._has_clsact(number):
+                        if self._queue(number) is None:
                             self._route.tc("add", "clsact", index=number)
-                        self._filter(number, HOOKS[one.direction], self._index(one.target))
+                            handle = HOST
+                        self._filter(source, HOOKS[one.direction], handle, self._index(one.target))
 
     def _restore(self, before: Sequence[Mirrored], tunnel: tuple[str, int] | None) -> None:
         if tunnel is not None:
@@ -130,12 +140,19 @@ class Mirror:
 
     def _tunnel(self) -> tuple[str, int] | None:
         """The sensor's address and the VNI of the VXLAN interface, where there is one."""
-        for number in self._route.link_lookup(ifname=TUNNEL):
-            for link in self._route.get_links(number):
-                data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
-                address = data.get_attr("IFLA_VXLAN_GROUP") or data.get_attr("IFLA_VXLAN_GROUP6")
+        for _, data in self._tunnels():
+            address = data.get_attr("IFLA_VXLAN_GROUP") or data.get_attr("IFLA_VXLAN_GROUP6")
+            if address:
                 return str(address), int(data.get_attr("IFLA_VXLAN_ID"))
         return None
+
+    def _tunnels(self) -> Iterator[tuple[int, Any]]:
+        """The VXLAN interface of this program's name; one of another kind is somebody else's."""
+        for number in self._route.link_lookup(ifname=TUNNEL):
+            for link in self._route.get_links(number):
+                info = link.get_attr("IFLA_LINKINFO")
+                if info is not None and info.get_attr("IFLA_INFO_KIND") == "vxlan":
+                    yield number, info.get_attr("IFLA_INFO_DATA")
 
     def _tunnel_to(self, remote: str, vni: int) -> str:
         """A VXLAN interface to a sensor on another host; its name. The sensor sees the VNI as a domain."""
@@ -144,12 +161,14 @@ class Mirror:
         with _explained(TUNNEL, "make the tunnel"):
             if self._tunnel() != (remote, vni):
                 self._remove_tunnel()
+                if self.knows(TUNNEL):
+                    raise InterfaceError(f"{TUNNEL}: is somebody's interface and no tunnel; it has to be renamed first")
                 self._route.link("add", ifname=TUNNEL, vxlan_id=vni, **fixed, **{group: remote})
             self._route.link("set", index=self._index(TUNNEL), state="up")
         return TUNNEL
 
     def _remove_tunnel(self) -> None:
-        for number in self._route.link_lookup(ifname=TUNNEL):
+        for number, _ in list(self._tunnels()):
             with _explained(TUNNEL, "remove the tunnel"):
                 self._route.link("del", index=number)
 
@@ -159,9 +178,14 @@ class Mirror:
             raise InterfaceError(f"{name}: no such interface; `vmsensor interfaces` lists them")
         return int(found[0])
 
-    def _filter(self, number: int, hook: int, to: int) -> None:
+    def _filter(self, source: str, hook: int, handle: int, to: int) -> None:
+        number = self._index(source)
+        taken = {preference for preference, _ in self._filters(number, hook)}
+        free = next((preference for preference in PREFERENCES if preference not in taken), None)
+        if free is None:
+            raise InterfaceError(f"{source}: cannot add a mirror: others have filters at all preferences from 1 to 13")
         action = {"kind": "mirred", "direction": "egress", "action": "mirror", "ifindex": to}
-        common = {"parent": hook, "prio": PREFERENCE, "protocol": _ALL_PROTOCOLS, "action": action}
+        common = {"handle": handle, "parent": hook, "prio": free, "protocol": _ALL_PROTOCOLS, "action": action}
         try:
             self._route.tc("add-filter", "matchall", number, **common)
         except NetlinkError as error:
@@ -170,19 +194,31 @@ class Mirror:
             # A kernel without matchall: an empty match of u32, which passes over frames of under 34 octets.
             self._route.tc("add-filter", "u32", number, target=0, keys=["0x0/0x0+0"], **common)
 
-    def _clear(self, number: int) -> None:
-        for hook in HOOKS.values():
-            if any(to is not None for to in self._ours(number, hook)):
+    def _clear(self, number: int) -> bool:
+        """End what is mirrored of it; whether the queue that is left was made by this program."""
+        made = False
+        for hook in self._hooks(number).values():
+            ours = list(self._ours(number, hook))
+            made = made or any(message["handle"] & 0xFFF == HOST for _, message in ours)
+            for preference in {preference for preference, _ in ours}:
                 with _explained(str(number), "remove a mirror"):
                     # Without both in ``info``, pyroute2 asks for all filters to be removed.
-                    info = PREFERENCE << 16 | socket.htons(_ALL_PROTOCOLS)
+                    info = preference << 16 | socket.htons(_ALL_PROTOCOLS)
                     self._route.tc("del-filter", index=number, parent=hook, info=info)
-        if self._has_clsact(number) and not any(list(self._filters(number, hook)) for hook in HOOKS.values()):
-            with contextlib.suppress(NetlinkError):
-                self._route.tc("del", "clsact", index=number)
+        if not made or any(list(self._filters(number, hook)) for hook in HOOKS.values()):
+            return made
+        with contextlib.suppress(NetlinkError):
+            self._route.tc("del", "clsact", index=number)
+        return False
 
-    def _has_clsact(self, number: int) -> bool:
-        return any(qdisc.get_attr("TCA_KIND") == "clsact" for qdisc in self._route.get_qdiscs(index=number))
+    def _queue(self, number: int) -> str | None:
+        """What holds the place of filters: clsact; or ingress, which others make, and which has no egress."""
+        kinds = {qdisc.get_attr("TCA_KIND") for qdisc in self._route.get_qdiscs(index=number)}
+        return next((kind for kind in ("clsact", "ingress") if kind in kinds), None)
+
+    def _hooks(self, number: int) -> dict[str, int]:
+        queue = self._queue(number)
+        return {direction: hook for direction, hook in HOOKS.items() if queue == "clsact" or queue == direction}
 
     def _filters(self, number: int, hook: int) -> Iterator[tuple[int, Any]]:
         """Preference and message of each filter."""
@@ -194,13 +230,14 @@ class Mirror:
             return  # no clsact
 
     def _targets(self, number: int) -> Iterator[tuple[str, int]]:
-        if not self._has_clsact(number):
-            return
-        for direction, hook in HOOKS.items():
-            yield from ((direction, to) for to in set(self._ours(number, hook)) if to is not None)
+        for direction, hook in self._hooks(number).items():
+            targets = {_mirred(message) for _, message in self._ours(number, hook)}
+            yield from ((direction, to) for to in targets if to is not None)
 
-    def _ours(self, number: int, hook: int) -> Iterator[int | None]:
-        return (_mirred(one) for preference, one in self._filters(number, hook) if preference == PREFERENCE)
+    def _ours(self, number: int, hook: int) -> Iterator[tuple[int, Any]]:
+        for preference, message in self._filters(number, hook):
+            if message["handle"] & 0xFFF in (GUEST, HOST) and _mirred(message) is not None:
+                yield preference, message
 
 
 def _mirred(message: Any) -> int | None:

@@ -71,8 +71,10 @@ class Mirrors:
         return [one for kind in self._kinds for one in kind.listed()]
 
     def remove(self, sources: Sequence[str]) -> list[Mirrored]:
-        """End the mirrors of these sources, of all where none is named; what has ended."""
-        self._shares(sources)
+        """End the mirrors of these sources, of all where none is named; what has ended.
+
+        A source that is gone has taken its mirror with it.
+        """
         ended = [one for one in self.listed() if not sources or one.source in sources]
         with ExitStack() as undo:
             for kind in self._kinds:
@@ -80,6 +82,10 @@ class Mirrors:
             for kind in self._kinds:
                 kind.end(list(dict.fromkeys(one.source for one in kind.listed() if one in ended)))
         return ended
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a source."""
+        return any(kind.knows(name) for kind in self._kinds)
 
     def _shares(self, sources: Sequence[str]) -> list[tuple[Kind, list[str]]]:
         """Each kind, and the sources that it takes."""
@@ -105,13 +111,15 @@ def _checked(destination: Destination, sources: Sequence[str], shares: Sequence[
     if destination.interface is not None:
         return destination
     try:
-        address = str(ipaddress.ip_address(destination.host))
+        address = ipaddress.ip_address(destination.host)
     except ValueError:
         raise UsageError(f"--to-host {destination.host}: is no IP address; give the sensor's own") from None
+    if address.is_unspecified or address.is_loopback or address.is_multicast or str(address) == "255.255.255.255":
+        raise UsageError(f"--to-host {destination.host}: is no address of another host; give the sensor's own")
     if len(shares) > 1:
         switch, other = shares[0][0], shares[1][0]
         raise InterfaceError(
             f"{switch} is of Open vSwitch and {other} is not: two tunnels cannot be made at once; "
             "give --to an interface, or mirror the ones or the others"
         )
-    return destination._replace(host=address)
+    return destination._replace(host=str(address))

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,11 @@ def run(namespace: Namespace, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
-def refused(namespace: Namespace, *arguments: str) -> str:
+def refused(namespace: Namespace, *arguments: str, status: int = INTERFACE) -> str:
     """The one line in which the program refuses in a namespace."""
     process = namespace.popen([sys.executable, "-m", "sensor", *arguments])
     output, errors = process.communicate(timeout=30)
-    return complaint(subprocess.CompletedProcess(arguments, process.returncode, output, errors), INTERFACE)
+    return complaint(subprocess.CompletedProcess(arguments, process.returncode, output, errors), status)
 
 
 def ports(lab: Lab) -> list[str]:
@@ -135,14 +135,92 @@ def test_sources_of_one_tunnel(lab: Lab) -> None:
     run(lab.switch, "mirror", "remove")
 
 
+def foreign_filter(lab: Lab, port: str, preference: int, action: Sequence[str] = ("flowid", "1:1")) -> None:
+    """Somebody else's, for all that the port sends."""
+    match = ["protocol", "ip", "u32", "match", "u32", "0", "0"]
+    lab.switch.run(["tc", "filter", "add", "dev", port, "ingress", "pref", str(preference), *match, *action])
+
+
+def test_a_queue_of_others_is_used_and_left(lab: Lab, tmp_path: Path) -> None:
+    """libvirt's bandwidth limits make an ingress queue: it has room for ingress, and none for egress, which is said."""
+    web, _ = ports(lab)
+    lab.switch.run(["tc", "qdisc", "add", "dev", web, "ingress"])
+    said = refused(lab.switch, "mirror", "add", web, "--to", "span", "--direction", "both")
+    assert "an ingress queue there" in said
+    assert "--direction ingress" in said
+    run(lab.switch, "mirror", "add", web, "--to", "span", "--direction", "ingress")
+    assert run(lab.switch, "mirror", "list").stdout.split() == [web, "ingress", "span"]
+    assert captured(lab, tmp_path / "limited", 7005)["c2s_payload_bytes"]
+    run(lab.switch, "mirror", "remove", web)
+    assert "qdisc ingress" in lab.switch.run(["tc", "qdisc", "show", "dev", web]).stdout
+    assert "pref" not in lab.switch.run(["tc", "filter", "show", "dev", web, "ingress"]).stdout
+    lab.switch.run(["tc", "qdisc", "del", "dev", web, "ingress"])
+
+
+def test_a_mirror_of_others_is_theirs(lab: Lab) -> None:
+    """At the preference that would be ours it is not listed, not replaced and not removed; nor is its queue."""
+    web, _ = ports(lab)
+    lab.switch.run(["tc", "qdisc", "add", "dev", web, "clsact"])
+    foreign_filter(lab, web, 13, ["action", "mirred", "egress", "mirror", "dev", "span"])
+    theirs = lab.switch.run(["tc", "filter", "show", "dev", web, "ingress"]).stdout
+    assert run(lab.switch, "mirror", "list").stdout == ""
+    for _ in range(2):
+        run(lab.switch, "mirror", "add", web, "--to", "span")
+        assert run(lab.switch, "mirror", "list").stdout.split() == [web, "ingress", "span"]
+    run(lab.switch, "mirror", "remove")
+    assert lab.switch.run(["tc", "filter", "show", "dev", web, "ingress"]).stdout == theirs
+    lab.switch.run(["tc", "filter", "del", "dev", web, "ingress"])
+    run(lab.switch, "mirror", "add", web, "--to", "span")
+    run(lab.switch, "mirror", "remove")
+    assert "clsact" in lab.switch.run(["tc", "qdisc", "show", "dev", web]).stdout
+    lab.switch.run(["tc", "qdisc", "del", "dev", web, "clsact"])
+
+
+def test_what_is_no_address_of_a_sensor_is_refused(lab: Lab) -> None:
+    """None, everybody, a group, this host: no tunnel can end there. What is mirrored stays."""
+    web, _ = ports(lab)
+    run(lab.switch, "mirror", "add", web, "--to", "span")
+    listed = run(lab.switch, "mirror", "list").stdout
+    for address in ("0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"):
+        said = refused(lab.switch, "mirror", "add", web, "--to-host", address, status=USAGE)
+        assert f"--to-host {address}: is no address of another host" in said
+    assert run(lab.switch, "mirror", "list").stdout == listed
+    run(lab.switch, "mirror", "remove")
+
+
+def test_an_interface_of_the_tunnels_name_is_left_alone(lab: Lab) -> None:
+    """Somebody's bridge is no tunnel: other mirrors work beside it; one that takes the tunnel says what is wrong."""
+    web, _ = ports(lab)
+    lab.switch.run(["ip", "link", "add", "vmsensor-mirror", "type", "bridge"])
+    run(lab.switch, "mirror", "add", web, "--to", "span")
+    said = refused(lab.switch, "mirror", "add", web, "--to-host", SENSOR_ADDRESS)
+    assert "vmsensor-mirror: is somebody's interface and no tunnel" in said
+    run(lab.switch, "mirror", "remove")
+    assert "vmsensor-mirror" in lab.switch.run(["ip", "-o", "link"]).stdout
+    lab.switch.run(["ip", "link", "del", "vmsensor-mirror"])
+
+
+def test_a_source_that_is_gone_has_no_mirror(lab: Lab) -> None:
+    """A hook that runs when a VM has gone ends what is there, and is not told off for the rest."""
+    web, _ = ports(lab)
+    run(lab.switch, "mirror", "add", web, "--to", "span")
+    said = run(lab.switch, "mirror", "remove", "tap99", web).stdout
+    assert said.splitlines() == [
+        f"{web} ingress is not mirrored any more", "tap99: there is no such interface, and so no mirror of it",
+    ]  # fmt: skip
+    assert run(lab.switch, "mirror", "list").stdout == ""
+
+
 def test_a_failure_leaves_nothing_half_done(lab: Lab) -> None:
     """What was mirrored still is, and no tunnel is left, whether it fails before or in the middle."""
     web, app = ports(lab)
     run(lab.switch, "mirror", "add", web, "--to", "span", "--direction", "both")
     listed = run(lab.switch, "mirror", "list").stdout
     assert "nosuch0: no such" in refused(lab.switch, "mirror", "add", web, "nosuch0", "--to-host", SENSOR_ADDRESS)
-    # Somebody's clsact cannot be had beside an ingress qdisc, so that the second source fails after the first.
+    # Somebody has filters wherever one could be, so that the second source fails after the first.
     lab.switch.run(["tc", "qdisc", "add", "dev", app, "ingress"])
+    for preference in range(1, 14):
+        foreign_filter(lab, app, preference)
     assert f"{app}: cannot add a mirror" in refused(lab.switch, "mirror", "add", web, app, "--to-host", SENSOR_ADDRESS)
     lab.switch.run(["tc", "qdisc", "del", "dev", app, "ingress"])
     assert run(lab.switch, "mirror", "list").stdout == listed

@@ -66,6 +66,9 @@ def mirror_remove_command(sources: tuple[str, ...]) -> None:
     with Mirrors() as mirrors:
         for one in mirrors.remove(sources):
             write(f"{one.source} {one.direction} is not mirrored any more\n")
+        for source in sources:
+            if not mirrors.knows(source):
+                write(f"{source}: there is no such interface, and so no mirror of it\n")
 
 
 @mirror_group.command("guide")
