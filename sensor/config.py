@@ -484,10 +484,16 @@ def read_token(path: Path | None) -> str:
     return os.environ.get("INFLUXDB_V2_TOKEN", "").strip() if path is None else read_secret(path)
 
 
+def _is_credential(path: Path) -> bool:
+    """Whether systemd has put it there for this service: the bits of the group are the mask of its access list."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and path.resolve().is_relative_to(Path(directory or "/").resolve())
+
+
 def read_secret(path: Path) -> str:
     """A token from its file, which nobody else may read."""
     try:
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & (0o007 if _is_credential(path) else 0o077):
             raise UsageError(f"{path}: the token file can be read by others; run: chmod 600 {path}")
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:

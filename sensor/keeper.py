@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import pickle
 import signal
@@ -44,6 +45,8 @@ _MOST = 1 << 18
 """Octets of a request."""
 
 _PR_SET_NAME = 15  # linux/prctl.h
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,11 @@ def main(descriptor: int) -> None:
             account = user_named(task.settings.user) if os.geteuid() == 0 else None
             give_up(account, keep=(CAP_NET_RAW, CAP_NET_ADMIN, CAP_SETPCAP))
         except SensorError as error:
-            requests.send(json.dumps({"error": str(error)}).encode())
+            with suppress(OSError):  # the supervisor is gone
+                requests.send(json.dumps({"error": str(error)}).encode())
             return
+        if account is not None and account.pw_uid != os.geteuid():
+            log.info("root may not become %s here, for want of CAP_SETUID and CAP_SETGID, and stays", account.pw_name)
         nic = stack.enter_context(CaptureNic(task.interface)) if task.settings.nic_setup else None
         family = _Family(task)
         stack.callback(family.end_all)

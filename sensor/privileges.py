@@ -36,6 +36,8 @@ def may_read_all() -> bool:
 def give_up(account: Account | None = None, keep: Collection[int] = ()) -> None:
     """Become ``account``, where that is possible and asked for, with no capability but those to ``keep``.
 
+    A root that may not become anybody, as in a container without CAP_SETUID, keeps its user and loses the rest.
+
     No exec brings anything back, no other process of the same user can look into this one, and it leaves no core dump
     with packets in it. PrivilegeError when that cannot be.
     """
@@ -51,14 +53,19 @@ def _give_up(account: Account | None, keep: Collection[int]) -> None:
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     if os.geteuid() == 0:
-        os.setgroups([])
-        if account is not None:
-            _checked(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
-            os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
-            os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+        with contextlib.suppress(PermissionError):
+            _become(account)
     _set_capabilities(_permitted() & sum(1 << capability for capability in keep))
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+
+
+def _become(account: Account | None) -> None:
+    os.setgroups([])
+    if account is not None:
+        _checked(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+        os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
 
 
 def _permitted() -> int:

@@ -350,6 +350,22 @@ def test_a_token_file_is_its_owners(mode: int, tmp_path: Path) -> None:
         read_token(path)
 
 
+def test_a_credential_of_systemd_has_an_access_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mask stands where the group's bits are (0440); others have no right there either, and none elsewhere."""
+    path = tmp_path / "influx-token"
+    path.write_text(TOKEN)
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_token(path) == TOKEN
+    path.chmod(0o444)
+    with pytest.raises(UsageError, match="can be read by others"):
+        read_token(path)
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "of another service"))
+    with pytest.raises(UsageError, match="can be read by others"):
+        read_token(path)
+
+
 def test_no_token_file(tmp_path: Path) -> None:
     """One that is named has to be there, to be a file, and to hold text."""
     binary = tmp_path / "binary"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import PRIVILEGE
 from tests.lab import Lab, wait_until
 from tests.live import Influx, Sensor, as_nobody, family_of
 from tests.needs import ROOT
@@ -151,6 +152,25 @@ def test_a_capture_of_an_ordinary_user_gives_its_capability_back(sensor: Sensor)
             sets = capabilities(status)
             assert (sets["CapPrm"], sets["CapEff"], sets["CapAmb"]) == (kept, kept, set()), name
     assert sensor.ended(process, signal.SIGTERM).status == 0
+
+
+def test_root_that_may_not_become_another_keeps_its_user_alone(sensor: Sensor) -> None:
+    """As in a container that was left CAP_NET_RAW and CAP_NET_ADMIN: it captures, says so, and drops what it can."""
+    confined = ["setpriv", "--bounding-set", "-all,+net_raw,+net_admin"]
+    process = sensor.capture("--to", "none", "--log-level", "info", prefix=confined)
+    for name, pid in family_of(process.pid).items():
+        for status in threads_of(pid):
+            kept = {12, 13} if name == "vms-keeper" else set()
+            sets = capabilities(status)
+            assert (sets["CapPrm"], sets["CapEff"], sets["CapAmb"]) == (kept, kept, set()), name
+            assert (status["NoNewPrivs"], set(status["Uid"].split())) == ("1", {"0"}), name
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert ended.status == 0, ended.errors
+    assert "root may not become nobody here, for want of CAP_SETUID and CAP_SETGID, and stays" in ended.errors
+    bare = sensor.ended(sensor.start("--to", "none", prefix=["setpriv", "--bounding-set", "-all"]))
+    assert bare.status == PRIVILEGE, bare.errors
+    assert "CAP_NET_RAW" in bare.complaint()
+    assert "Traceback" not in bare.errors
 
 
 WATCHED = """
