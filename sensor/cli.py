@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -17,6 +17,9 @@ from sensor.commands import grafana, host, influx, measure, mirror, store, views
 from sensor.commands.interrupted import Interrupted
 from sensor.errors import SensorError
 from sensor.output import abandon_standard_output
+
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""Before click 8.2, who gives no arguments gets the help without an error."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -59,9 +62,19 @@ def main() -> None:
         sys.exit(asked.exit_code)
     except (click.Abort, KeyboardInterrupt):
         fail(Interrupted("interrupted"))
-    except click.ClickException as error:
-        error.show()
+    except _NO_ARGUMENTS as error:
+        error.show()  # the help, which has many lines
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        logs.failure(_in_one_line(error), error.exit_code)
+        sys.exit(error.exit_code)
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """What is wrong, and where to read how it should be."""
+    context = getattr(error, "ctx", None)
+    where = f"; see {context.command_path} --help" if context is not None else ""
+    return " ".join(error.format_message().split()).rstrip(".") + where
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +42,35 @@ class Memory:
         """Replace the file; readers see the old one or the new one. OutputError when it cannot be written."""
         if self._path is None:
             return
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._explained(self._path):
+            temporary = _beside(self._path)
             with temporary.open("w", encoding="utf-8") as file:
                 json.dump({"version": VERSION, **parts}, file, separators=(",", ":"))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._path)
+
+    def check(self) -> None:
+        """OutputError when it could not be saved."""
+        if self._path is None:
+            return
+        with self._explained(self._path):
+            temporary = _beside(self._path)
+            temporary.touch()
+            temporary.unlink()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _explained(path: Path) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise OutputError(
-                f"{self._path}: cannot keep what was learned: {error.strerror}; choose another --memory"
+                f"{path}: cannot keep what was learned: {error.strerror}; choose another --memory"
             ) from None
+
+
+def _beside(path: Path) -> Path:
+    """Where it is written before it takes the place of the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(path.name + ".tmp")

@@ -92,6 +92,11 @@ class Mind:
             return due and self.is_kept
         return False
 
+    def check(self) -> None:
+        """OutputError when it could not be kept."""
+        if self.is_kept:
+            self._memory.check()
+
     def save(self) -> None:
         """Keep everything; OutputError when that cannot be done."""
         if self.is_kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sensor.mind import Mind
     from sensor.shares import Share, Shares
     from sensor.sinks.flowlines import FlowWriter
+
+log = logging.getLogger(__name__)
 
 
 def table_options(settings: Settings, share: Share | None = None) -> TableOptions:
@@ -152,6 +155,7 @@ class Pipeline:
             health.watch(watched)
         self._flows = _flow_writer(settings, self._mind)
         self._failures: list[SensorError] = []
+        self._is_live = settings.live
         self._stack = ExitStack()
 
     def __enter__(self) -> Pipeline:
@@ -160,6 +164,8 @@ class Pipeline:
             if self._flows:
                 self._flows.open()
                 stack.callback(self._flows.close)
+            if self._mind:
+                self._mind.check()
             stack.callback(self._keep_in_mind)
             for sink in self._sinks:
                 sink.open()
@@ -210,7 +216,7 @@ class Pipeline:
         try:
             self._flows.write(message.records)
         except SensorError as failure:
-            self._failures.append(failure)
+            self._fail(failure, "flow records end here, all else goes on")
             self._flows = None
 
     def _keep_in_mind(self) -> None:
@@ -218,11 +224,18 @@ class Pipeline:
             if self._mind:
                 self._mind.save()
         except SensorError as failure:
-            self._failures.append(failure)
+            self._fail(failure, "it is tried again, all else goes on")
 
     def _set_aside(self, sink: Sink, failure: SensorError) -> None:
-        self._failures.append(failure)
+        self._fail(failure, "this output ends here, all else goes on")
         self._sinks.remove(sink)
+
+    def _fail(self, failure: SensorError, what_now: str) -> None:
+        """Keep it for the end; where that may be months away, say it now as well."""
+        if self._is_live:
+            log.warning("%s; %s", failure, what_now)
+        if str(failure) not in map(str, self._failures):
+            self._failures.append(failure)
 
     def _close(self, sink: Sink) -> None:
         try:

@@ -14,6 +14,9 @@ Handed = TypeVar("Handed", covariant=True)
 
 _Look = tuple[int, int, int, int]
 
+_ANEW: _Look = (-1, -1, -1, -1)
+"""No file looks like this, nor does one that is not there."""
+
 
 class Source(Protocol[Handed]):
     """Hands out the value of now. Called once a window, so it returns at once, and does not raise."""
@@ -54,7 +57,7 @@ class WatchedFile(Generic[Value]):
         self._load = load
         self._what = what
         self._complain = complain
-        self._seen = _look(path)
+        self._seen: _Look | None = _look(path)
         self._take()
 
     def current(self) -> Value:
@@ -67,7 +70,7 @@ class WatchedFile(Generic[Value]):
 
     def again(self) -> None:
         """Read the file at the next call."""
-        self._seen = None
+        self._seen = _ANEW
 
     def _reload(self) -> None:
         try:

@@ -300,3 +300,11 @@ def test_interrupted_while_waiting_for_input() -> None:
 def left_in(pipe: int) -> int:
     """Octets in a pipe that nobody has read yet."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
+def test_a_memory_that_cannot_be_kept_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Before the first packet, as for every other output."""
+    flows, place = tmp_path / "flows.jsonl", "/proc/nosuch/memory.json"
+    said = complaint(vmsensor("read", DEMO, *QUIET, "--memory", place, "--flows", flows), OUTPUT)
+    assert f"{place}: cannot keep what was learned: " in said
+    assert flows.read_text() == ""

@@ -648,6 +648,17 @@ def test_an_unchanged_file_is_not_read_again(watched: Watched) -> None:
     assert (watched.counts(), watched.complaints) == ((0, 0), [])
 
 
+def test_a_file_that_is_gone_is_said_also_when_it_is_asked_for(watched: Watched) -> None:
+    """At a reload as at the next look; what was good stays in force."""
+    watched.path.unlink()
+    watched.source.again()
+    assert watched.names() == ["web"]
+    watched.source.again()
+    assert watched.names() == ["web"]
+    assert watched.counts() == (0, 2)
+    assert all("stays in force" in complaint for complaint in watched.complaints)
+
+
 def test_a_changed_file_is_taken_whole(watched: Watched) -> None:
     """The inventory that was handed out before stays what it was."""
     before = watched.source.current()

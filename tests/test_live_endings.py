@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+from tests.command import OUTPUT
 from tests.lab import Lab, wait_until
 from tests.live import Sensor, as_nobody
 from tests.transfers import transfers
@@ -106,6 +107,24 @@ def test_filter_is_applied(lab: Lab, sensor: Sensor) -> None:
     (flow,) = sensor.flows()
     assert flow["c2s_packets"] == ended.received
     assert (flow["c2s_payload_bytes"], flow["s2c_packets"]) == (made.client_account.payload_bytes, 0)
+
+
+def test_a_full_disk_is_said_when_it_is_met(lab: Lab, sensor: Sensor) -> None:
+    """Not only at the end, which may be months away: what cannot be written, why, and what goes on."""
+    process = sensor.capture("--flows", "/dev/full", "--to", "none", "--window", "1s")
+    with lab.mirror():
+        transfers(lab.vm("web"), lab.vm("app"), socket.AF_INET, 8080, count=1, seed=6)
+    assert process.stderr is not None
+    said = ""
+    while "flow records" not in said:  # each line in turn, until it is said
+        said = process.stderr.readline()
+        assert said
+    said = said.strip()
+    assert said == (
+        "vmsensor: /dev/full: cannot write: No space left on device; choose another place; "
+        "flow records end here, all else goes on"
+    )
+    assert sensor.ended(process, signal.SIGTERM).status == OUTPUT
 
 
 def test_missing_capability(sensor: Sensor) -> None:

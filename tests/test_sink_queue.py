@@ -81,8 +81,8 @@ def test_a_slow_sink_costs_windows_not_time(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
-def test_a_failure_is_raised_at_the_end() -> None:
-    """The sink's own exception comes out of close; what it did not write is counted; the sink is closed."""
+def test_a_failure_is_raised_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The cause is said when it fails, and comes out of close; what it did not write is counted; the sink is closed."""
     sink = RecordingSink(fails_at=2)
     sink.gate.set()
     queued = QueuedSink(sink, capacity=20)
@@ -95,6 +95,9 @@ def test_a_failure_is_raised_at_the_end() -> None:
     assert sink.written == REPORTS[:2]
     assert queued.dropped_windows == len(REPORTS) - 2 + 1
     assert sink.closed
+    (said,) = caplog.messages
+    assert said.startswith("the recording output has failed (")
+    assert "cannot write" in said
 
 
 def test_a_sink_that_cannot_open_fails_at_once() -> None:

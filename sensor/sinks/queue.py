@@ -90,7 +90,7 @@ class QueuedSink:
 
     def _drop(self, windows: int) -> None:
         if not self.dropped_windows:
-            cause = "has failed" if self._failure is not None else "is too slow"
+            cause = "is too slow" if self._failure is None else f"has failed ({self._failure})"
             log.warning("the %s output %s: windows are dropped there, other outputs go on", self.name, cause)
         self.dropped_windows += windows
 
