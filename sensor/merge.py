@@ -42,6 +42,8 @@ class Merger:
         self._handed_out = -1
         self._revisions = Revisions()
         self._cards = Cards()
+        self.dark_ns: int | None = None
+        """Since when nothing can come, for want of a carrier; None while something can."""
         self._missing: deque[tuple[int, int]] = deque(maxlen=MOST_MISSING)
         for worker in range(workers):
             self.began(worker)
@@ -95,6 +97,7 @@ class Merger:
         presence = [part.presence for part in parts if part.presence is not None]
         whole = merged(parts, self._revisions.next(start_ns), self._cards.merged(presence) if presence else None)
         misses = any(since < whole.end_ns and whole.start_ns < until for since, until in self._missing)
+        misses = misses or (self.dark_ns is not None and self.dark_ns < whole.end_ns)
         return replace(whole, partial=whole.partial or misses)
 
 

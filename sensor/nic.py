@@ -15,6 +15,8 @@ COUNTERS = ("rx_dropped", "rx_missed_errors", "rx_fifo_errors", "rx_errors")
 """Netlink's counters (``struct rtnl_link_stats64``) of frames that came in and got no further: no handler, or no room
 in a processor's backlog or for the driver; no room in the ring; in the NIC's own buffer; damaged by the cable."""
 
+_IFF_UP = 1  # linux/if.h
+
 _LOSS = re.compile(r"drop|discard|miss|no_?buf|no_?desc|out_of_buf|overrun|overflow|alloc_fail", re.IGNORECASE)
 _SENT = re.compile(r"(^|[_-])tx", re.IGNORECASE)
 _OF_A_QUEUE = re.compile(r"(rx|q|queue|ring|ch)[_-]?(q|queue|ring|ch)?[_-]?\d+[_.-]", re.IGNORECASE)
@@ -32,11 +34,15 @@ class Interface:
 
 
 class Link(NamedTuple):
-    """An interface at a moment. ``number`` is another one once it was re-created; ``counters`` are netlink's."""
+    """An interface at a moment. ``number`` is another one once it was re-created; ``counters`` are netlink's.
+
+    It ``is_dark`` when it is switched on and has no carrier: its cable is out, or the other end is off.
+    """
 
     number: int
     mtu: int
     counters: Mapping[str, int]
+    is_dark: bool = False
 
 
 def interfaces() -> list[Interface]:
@@ -62,7 +68,8 @@ def link_of(interface: str) -> Link | None:
             (link,) = route.link("get", ifname=interface)
     except (NetlinkError, OSError, ValueError):
         return None
-    return Link(int(link["index"]), int(link.get_attr("IFLA_MTU") or 0), _counters(link))
+    is_dark = bool(link["flags"] & _IFF_UP) and link.get_attr("IFLA_CARRIER") == 0
+    return Link(int(link["index"]), int(link.get_attr("IFLA_MTU") or 0), _counters(link), is_dark)
 
 
 def _counters(link: Any) -> dict[str, int]:

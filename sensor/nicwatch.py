@@ -1,4 +1,4 @@
-"""The capture NIC watched while it captures: what it loses, how full its link is, and whether its MTU changes.
+"""The capture NIC watched while it captures: what it loses, how full its link is, its carrier, and its MTU.
 
 It reads what any user may read, so the supervisor does it. Of the interface's counters each keeps its own name; what is
 added up is only what excludes one another. Netlink's ``rx_dropped`` is not in that: it has frames as well that no
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from sensor import nic
 from sensor.analysis.findings import Finding, Scene
 from sensor.nic import Link
+from sensor.tap import wall_clock_ns
 
 SAMPLE_SECONDS = 1.0
 """So often the interface is asked; a burst that fills the link for so long is seen."""
@@ -57,6 +58,8 @@ class NicWatch:
         """What was lost before the capture is in these, and so not its loss."""
         self._mtus: list[tuple[int, int]] = []
         self._second = _Second(self._link, clock())
+        self.dark_ns: int | None = None
+        """Since when the link has no carrier, on the wall clock; None while it has one."""
         self._peak_bps: float | None = None
         self._open_peak_bps: float | None = None
 
@@ -78,6 +81,10 @@ class NicWatch:
         rate = self._second.rate(link, now)
         if rate is not None:
             self._open_peak_bps = max(rate, self._open_peak_bps or 0.0)
+        if link is None or not link.is_dark:
+            self.dark_ns = None
+        elif self.dark_ns is None:
+            self.dark_ns = wall_clock_ns() - round((now - self._second.began) * 1e9)  # it had one then
         self._second = _Second(link, now)
 
     def figures(self) -> dict[str, int | float]:

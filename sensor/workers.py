@@ -185,7 +185,7 @@ class Workers:
                     self._lose_keeper()
             yield from self._complete(self._hung())
             yield from self._complete(self._merger.overdue())
-            self._nic.sample()
+            self._watch_link()
             self._notifier.alive()
             if self._is_ending():
                 self._stopped = self._stopped or time.monotonic()
@@ -262,6 +262,20 @@ class Workers:
         self.stop()
 
     # ---- an interface that is gone, or down
+
+    def _watch_link(self) -> None:
+        """An interface that is up and has no carrier delivers nothing, and says nothing of it."""
+        self._nic.sample()
+        before, since = self._merger.dark_ns, self._nic.dark_ns if self.outage is None else None
+        self._merger.dark_ns = since
+        if since is not None and before is None:
+            log.warning("%s: the link is down: no carrier; nothing is captured until it is back", self._interface)
+            self._notifier.status("waiting: no carrier")
+        elif since is None and before is not None:
+            self._end_gap(before, wall_clock_ns(), "the link was down: no carrier")
+            if self.outage is None:
+                log.warning("%s: the link is up again", self._interface)
+                self._notifier.status("capturing")
 
     def _lose(self, seat: _Seat, error: InterfaceError) -> Iterator[Message]:
         """Wait for the interface; what the worker had read has been told."""

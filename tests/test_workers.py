@@ -380,6 +380,34 @@ def test_an_interface_that_comes_back_is_captured_again(lab: Lab, sensor: Sensor
     assert sum(fields["interface_losses"] for fields in own) == 2
 
 
+def test_a_link_without_a_carrier_is_a_gap(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
+    """The interface stays up, and nothing can come: it is said, the windows are not whole, and it goes on by itself."""
+    points, crowd = tmp_path / "points.jsonl", [udp_frame(f"10.0.0.{1 + i}", "10.1.0.1") for i in range(100)]
+    process = sensor.capture("--to", f"json:{points}", "--window", "1s")
+    time.sleep(2.5)
+    send(lab, crowd)
+    time.sleep(1.5)
+    lab.switch.run(["ip", "link", "set", "dev", "span", "down"])
+    time.sleep(4.0)
+    lab.switch.run(["ip", "link", "set", "dev", "span", "up"])
+    time.sleep(2.5)
+    send(lab, crowd)
+    time.sleep(2.5)
+    ended = sensor.ended(process, signal.SIGTERM)
+    assert (ended.status, ended.received) == (0, 2 * len(crowd)), ended.errors
+    assert "span0: the link is down: no carrier; nothing is captured until it is back" in ended.errors
+    assert "span0: the link is up again" in ended.errors
+    told = [json.loads(line) for line in points.read_text().splitlines()]
+    (gap,) = gaps_of(told)
+    length = re.fullmatch(r"nothing was captured on span0 for (\d+\.\d) s: the link was down: no carrier", gap)
+    assert length
+    assert 3.0 <= float(length[1]) <= 7.0
+    own = {point["start_ns"]: point for point in told if point["measurement"] == "sensor"}
+    with_packets = [point["partial"] for point in own.values() if point["fields"]["received"]]
+    assert not any(with_packets)
+    assert sum(point["partial"] for point in own.values()) >= 3
+
+
 def test_workers_are_bound_to_processors(lab: Lab, sensor: Sensor) -> None:
     """Each in turn to one of the list."""
     process = sensor.start("--to", "none", "--workers", "2", "--cpus", "0")
