@@ -94,7 +94,7 @@ def sensor() -> Dashboard:
         .with_panel(series(
             "Odd packets", "Counted where they belong, but worth a look.", "short",
             *lines(fragments="fragments", orphan_fragments="fragments without their first", nested_too_deep="too many tunnels",
-                   short_tcp="cut TCP headers", time_backwards="time stepped back")))
+                   short_tcp="cut TCP headers", truncated="cut payloads", time_backwards="time stepped back")))
         .with_panel(series(
             "Names from the wire", "Packets that name VMs and switches: read, too many to be read, malformed; and network"
             " cards too many to be followed.", "short",

@@ -38,6 +38,7 @@ struct packet {
     uint8_t ttl;                    /* IPv6: hop limit */
     bool has_ports;                 /* the key has ports (or ICMP type and code) */
     bool fragmented;
+    bool truncated;                 /* the capture ends before the packet does */
     uint32_t ip_id;                 /* IPv4, or of an IPv6 fragment; else 0 */
     uint32_t fragment_offset;
     uint8_t fragment_protocol;      /* IPv4's protocol field, by which identifications are unique (RFC 791); IPv6: 0 */

@@ -190,6 +190,12 @@ static __attribute__((noinline)) void pass_over(const struct vms_table *t, struc
     group->others[group->other_count++] = (struct other){ts_ns, card_of(t, mac)};
 }
 
+/* Not by our own snap length. */
+static bool is_cut_by_others(const struct vms_table *t, struct cursor frame)
+{
+    return !t->options.snaplen || cursor_left(&frame) < t->options.snaplen;
+}
+
 /* Fetches ahead what counting it will touch. */
 static void find_place(const struct vms_table *t, struct decoded *d)
 {
@@ -222,8 +228,11 @@ static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t
     }
     d->others = group->other_count;
     d->card = card_of(t, d->packet.src_mac);
-    if (d->fate == VMS_FATE_FLOW)
-        find_place(t, d);
+    if (d->fate != VMS_FATE_FLOW)
+        return true;
+    if (d->packet.truncated)
+        t->decoder.counters->truncated += is_cut_by_others(t, frame);
+    find_place(t, d);
     return true;
 }
 

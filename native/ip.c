@@ -88,6 +88,7 @@ enum vms_fate decode_ipv4(struct decoder *d, struct cursor c, struct packet *p)
         return VMS_FATE_BAD_LENGTH;
     if (!cursor_take(&c, header_size - 20))
         return VMS_FATE_SHORT_IP;
+    p->truncated = cursor_left(&c) < total - header_size;
     cursor_trim(&c, total - header_size);
 
     p->ip_version = 4;
@@ -195,6 +196,7 @@ enum vms_fate decode_ipv6(struct decoder *d, struct cursor c, struct packet *p)
         payload = jumbo ? jumbo : p->protocol == IP_NO_NEXT ? 0 : offloaded_size(&c, p, extensions);
     if (payload < extensions || payload > JUMBO_MOST)
         return VMS_FATE_BAD_LENGTH;
+    p->truncated = (size_t)(c.end - start) < payload;
     p->ip_bytes = 40 + payload;
     if (f.present)
         return decode_fragment(d, c, p, f, payload - extensions);

@@ -31,7 +31,8 @@ bool decode_plain(struct cursor frame, struct packet *p)
     p->ttl = ip[8];
     p->protocol = p->fragment_protocol = TRANSPORT_TCP;
     p->transport.at = tcp;
-    p->transport.end = cursor_left(&frame) > 14 + total ? ip + total : frame.end;
+    p->truncated = cursor_left(&frame) < 14 + total;
+    p->transport.end = p->truncated ? frame.end : ip + total;
     p->has_ports = p->has_tcp = true;
     p->sport = be16(tcp);
     p->dport = be16(tcp + 2);

@@ -5,9 +5,17 @@
 #define TAP_REORDERING_NS 1000000LL         /* an ACK may pass the tap this much before the data that it ACKs */
 #define OVERTAKEN_MOST_NS 100000000LL       /* nothing is overtaken for longer: its marks are not what they seem */
 
+/* Where the SYN that announced the MSS was not seen: what a jumbo frame of 9,000 octets can carry is one segment, and more
+   is many, as Ethernet's 1,500 and the timestamps that nearly all send leave room for. */
+#define LARGEST_SEGMENT (9000 - 40)
+#define USUAL_SEGMENT (1500 - 52)
+
 uint32_t segments_of(uint32_t payload_bytes, uint16_t mss)
 {
-    return mss && payload_bytes > mss ? (payload_bytes + mss - 1) / mss : 1;
+    if (payload_bytes <= (mss ? mss : LARGEST_SEGMENT))
+        return 1;
+    uint32_t each = mss ? mss : USUAL_SEGMENT;
+    return (payload_bytes + each - 1) / each;
 }
 
 /* ---- probes ---- */

@@ -94,7 +94,7 @@ bool segment_next(struct vms_table *t, struct flow *f, int direction, const stru
 /* Counts a probe; false when the segment is none. */
 bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
-/* Segments on the wire that an offload of the capturing NIC has merged into so many octets. */
+/* Segments on the wire that an offload has merged into so many octets; `mss` is 0 where it is not known. */
 uint32_t segments_of(uint32_t payload_bytes, uint16_t mss);
 
 void ack_received(struct vms_table *t, struct flow *f, int direction, const struct packet *p);

@@ -202,6 +202,7 @@ typedef struct {
     uint64_t orphan_fragments;      /* later fragments whose first was not seen: in a flow without ports */
     uint64_t nested_too_deep;       /* counted at the deepest layer reached */
     uint64_t short_tcp;             /* in their flow, but with no whole TCP header to analyse */
+    uint64_t truncated;             /* in their flow, but cut before the end of the IP packet, by others than snaplen */
     uint64_t time_backwards;        /* packets older than one before them: counted in the open window */
     uint64_t flows_started;
     uint64_t flows_evicted;         /* of those, removed while alive because the table was full */

@@ -41,8 +41,9 @@ DIRECTION: tuple[Metric, ...] = (
     Metric("packets", "packets", "Packets, mirror duplicates excluded.", record="packets"),
     Metric("bytes", "octets", "Octets of the innermost IP packets (IPFIX octetDeltaCount).", record="bytes"),
     Metric("payload_bytes", "octets", "TCP or UDP payload.", needs="payload", record="payload_bytes"),
-    Metric("data_packets", "packets", "Packets that carry payload; a super-packet counts as its segments, a probe "
-           "as none.", needs="payload", record="data_packets"),
+    Metric("data_packets", "packets", "Packets that carry payload; a super-packet counts as its segments (by the MSS, "
+           "or, where no SYN told it, of 1,448 octets beyond 8,960), a probe as none.", needs="payload",
+           record="data_packets"),
     Metric("mirror_duplicates", "packets", "Copies that the mirror delivered again, counted nowhere else.",
            record="mirror_duplicates"),
     Metric("retransmissions", "segments", "Segments whose bytes had passed the tap before: lost behind it, or sent "
@@ -217,6 +218,7 @@ SENSOR: tuple[Metric, ...] = (
     Metric("orphan_fragments", "packets", "Later fragments whose first was not seen: in a flow without ports."),
     Metric("nested_too_deep", "packets", "More tunnels inside one another than are decoded."),
     Metric("short_tcp", "packets", "In their flow, but without a whole TCP header."),
+    Metric("truncated", "packets", "In their flow, but cut before the end of the IP packet, by others than --snaplen."),
     Metric("time_backwards", "packets", "Older than one before them: counted in the open window."),
     Metric("samples_unbinned", "samples", "Latency samples that are in means but not in percentiles."),
     Metric("notices", "packets", "ARP, RARP, ND, DHCP, LLDP and CDP packets that were read for names."),

@@ -307,6 +307,16 @@ def test_what_is_found_is_judged() -> None:
     assert looked == {"received", "truncation", "super-packets", "mirror loss", "other"}
 
 
+def test_packets_cut_behind_their_headers_are_said_and_do_no_harm() -> None:
+    """A mirror session that truncates to 128 octets loses nothing that is measured."""
+    found = Evidence()
+    found.counts.update({"received": 1000, "packets": 1000, "truncated": 400})
+    told = {line.what: (line.grade, line.text) for line in verdicts(found, 5)}
+    grade, text = told["truncation"]
+    assert grade == "ok"
+    assert text.startswith("40% of the packets come cut, but with their headers")
+
+
 # ---- guides
 
 

@@ -155,8 +155,15 @@ def _damage(found: Evidence) -> Iterator[Verdict]:
     if cut:
         text = f"{cut:,} packets end inside their headers; let the mirror send at least 128 octets"
         yield Verdict("truncation", "look", text)
+    elif found.counts["truncated"]:
+        share = found.counts["truncated"] / received
+        text = f"{share:.0%} of the packets come cut, but with their headers; lengths are those that these tell"
+        yield Verdict("truncation", "ok", text)
     if found.counts["merged"]:
-        text = "packets come merged (GRO or LRO); run: ethtool -K INTERFACE gro off lro off"
+        text = (
+            "packets come merged: their source, on this host, has not cut them yet (TSO, GSO). Their segments are"
+            " counted; to see them as on a wire, run for each SOURCE: ethtool -K SOURCE tso off gso off"
+        )
         yield Verdict("super-packets", "look", text)
     unseen = found.counts["unseen_bytes"]
     if unseen:

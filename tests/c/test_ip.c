@@ -240,6 +240,28 @@ static void short_tcp(void)
     tap_close(&tap);
 }
 
+/* A packet that is cut behind its headers is whole in all but this count; what our own snap length cuts is not in it. */
+static void truncated(void)
+{
+    static const struct {
+        uint32_t snaplen, captured;
+        uint64_t truncated;
+    } cases[] = {{0, 14 + 40 + 100, 0}, {0, 14 + 40 + 99, 1}, {0, 14 + 40, 1}, {96, 96, 0}, {96, 95, 1}, {512, 96, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        vms_options_t options = tap_options();
+        options.snaplen = cases[i].snaplen;
+        struct tap tap = tap_with(options);
+        struct frame f = frame_payload(100);
+        put_tcp(&f, (struct tcp_fields){.sport = 1000, .dport = 80, .flags = TCP_ACK});
+        put_ipv4(&f, 1, 2);
+        put_ethernet(&f);
+        tap_feed_bytes(&tap, SECOND, frame_bytes(&f), cases[i].captured);
+        CHECK_EQUAL(tap_only(&tap).c2s.payload_bytes, 100);
+        CHECK_EQUAL(tap_counters(&tap).truncated, cases[i].truncated);
+        tap_close(&tap);
+    }
+}
+
 int main(void)
 {
     lengths_come_from_the_header();
@@ -254,5 +276,6 @@ int main(void)
     atomic_fragment();
     icmp_pairs();
     short_tcp();
+    truncated();
     return check_summary("test_ip");
 }

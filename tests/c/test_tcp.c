@@ -240,6 +240,20 @@ static void sequence_wraps(void)
     tap_close(&tap);
 }
 
+/* Where the SYN was not seen the MSS is not known: what fits a jumbo frame is one segment, and more is many. */
+static void super_packet_of_an_unknown_mss(void)
+{
+    static const struct { uint32_t payload, segments; } cases[] = {{1448, 1}, {8960, 1}, {8961, 7}, {28960, 20}, {65000, 45}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tap tap = tap_open();
+        c2s(&tap, AT, ISN + 1, ISN + 1, A, cases[i].payload);
+        vms_record_t r = tap_only(&tap);
+        CHECK_EQUAL(r.c2s.packets + r.s2c.packets, 1);
+        CHECK_EQUAL(r.c2s.data_packets + r.s2c.data_packets, cases[i].segments);
+        tap_close(&tap);
+    }
+}
+
 /* A super-packet of a capture-side offload counts as the segments that the receiver's MSS makes of it. */
 static void super_packet(void)
 {
@@ -317,6 +331,7 @@ int main(void)
     zero_window();
     sequence_wraps();
     super_packet();
+    super_packet_of_an_unknown_mss();
     long_pause_of_the_mirror();
     fragmented_segment();
     return check_summary("test_tcp");
