@@ -38,19 +38,39 @@ def merging_features(interface: str) -> list[str]:
 
 
 class CaptureNic:
-    """Use as a context manager around the capture. ``prepare`` again when the interface is a new one."""
+    """Use as a context manager around the capture. ``meet`` before each time that the interface is opened."""
 
     def __init__(self, interface: str) -> None:
         self._interface = interface
+        self._number: int | None = None
         self._restore = ExitStack()
 
     def __enter__(self) -> CaptureNic:
-        self.bring_up()
-        self.prepare()
+        self.meet()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._interface = self._name_now()
         self._restore.close()
+
+    def meet(self) -> None:
+        """Make the interface ready if it is another one than before; one that was switched off on purpose stays off."""
+        with IPRoute() as route:
+            found = route.link_lookup(ifname=self._interface)
+        if found and found[0] != self._number:
+            self._number = found[0]
+            self._restore.pop_all()  # what was there before is gone
+            self.bring_up()
+            self.prepare()
+
+    def _name_now(self) -> str:
+        """What it is called now: it may have been renamed while it was up."""
+        try:
+            with IPRoute() as route:
+                (link,) = route.get_links(self._number)
+        except _REFUSALS:
+            return self._interface
+        return str(link.get_attr("IFLA_IFNAME"))
 
     def bring_up(self) -> None:
         """A mirror port needs no address, but has to be up. Left up at the end if it was, else taken down again."""

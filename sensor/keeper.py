@@ -104,7 +104,7 @@ class Keeper:
         return int(self._ask({"do": "end", "worker": worker, "patience": patience})["status"])
 
     def prepare(self) -> None:
-        """Make the interface ready again, because it is another one."""
+        """Switch off again what changes packets on their way."""
         self._ask({"do": "prepare"})
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
@@ -176,6 +176,8 @@ def _serve(requests: socket.socket, family: _Family, nic: CaptureNic | None) -> 
             return
         request, answer = json.loads(octets), {}
         if request["do"] == "start":
+            if nic:
+                nic.meet()
             family.start(request["worker"], *descriptors)
         elif request["do"] == "end":
             answer = {"status": family.end(request["worker"], request["patience"])}

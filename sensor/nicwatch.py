@@ -64,6 +64,12 @@ class NicWatch:
         self._open_peak_bps: float | None = None
 
     @property
+    def number(self) -> int | None:
+        """The interface's index; another one once it was re-created, None while there has been none."""
+        link = nic.link_of(self._interface)
+        return link.number if link else None
+
+    @property
     def dropped(self) -> int | None:
         """Frames that were received and lost before the capture socket, so far; None when nobody tells."""
         self._take(nic.link_of(self._interface))

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 
 from sensor import messages
 from sensor.analysis.gaps import GapWatch
+from sensor.capturenic import merging_features
 from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
@@ -142,6 +143,9 @@ class Workers:
         self._seats = [_Seat(number) for number in range(settings.workers)]
         self._merger = Merger(settings.workers)
         self._nic_told = 0
+        self._number: int | None = None
+        self._merging: list[str] = []
+        """Features that merge packets and cannot be switched off."""
         self._deaths = 0
         self._stack = ExitStack()
 
@@ -167,6 +171,7 @@ class Workers:
             if isinstance(message, Failed):
                 raise message.error
             seat.heard, seat.told_ns = time.monotonic(), wall_clock_ns()
+        self._number, self._merging = self._nic.number, merging_features(self._interface)
         if self._settings.duration:
             # Workers stop by themselves; those that were started later have to be told.
             self._over = deadline(self._settings.duration / 1e9 + WAKE_SECONDS)
@@ -212,6 +217,8 @@ class Workers:
     def _complete(self, told: Iterator[Message]) -> Iterator[Message]:
         """Add to a window what no worker knows: what the interface lost before any of them could see it."""
         for message in told:
+            if isinstance(message, Snapshot) and self.outage is None and not self._is_alone:
+                self._keep_ready()
             if isinstance(message, Snapshot) and (dropped := self._nic.dropped) is not None:
                 counters = replace(message.counters, dropped_nic=dropped - self._nic_told)
                 self._nic_told = dropped
@@ -305,8 +312,19 @@ class Workers:
         log.warning("%s: captures again", self._interface)
         self._notifier.status("capturing")
         self.outage = None
-        if self._settings.nic_setup:
+        self._number = self._nic.number
+        self._keep_ready()
+
+    def _keep_ready(self) -> None:
+        """Somebody may have switched on again what merges packets, as another run does that puts the NIC back."""
+        if not self._settings.nic_setup or self._nic.number != self._number:
+            return  # another interface, which no worker has opened yet
+        merging = merging_features(self._interface)
+        if merging and merging != self._merging:
+            log.warning("%s: %s was on, which merges packets; switching it off", self._interface, ", ".join(merging))
             self._keeper.prepare()
+            merging = merging_features(self._interface)
+        self._merging = merging
 
     def _end_gap(self, since_ns: int, now_ns: int, why: str) -> None:
         self._gaps.add(since_ns, now_ns, why)

@@ -8,7 +8,7 @@ import time
 
 from tests.command import OUTPUT
 from tests.lab import Lab, wait_until
-from tests.live import Sensor, as_nobody
+from tests.live import Sensor, as_nobody, workers_of
 from tests.transfers import transfers
 
 
@@ -71,7 +71,41 @@ def test_the_nic_is_made_ready_and_put_back(lab: Lab, sensor: Sensor) -> None:
     for device in ("nic0", "nic1"):
         lab.tap.run(["ip", "link", "set", "dev", device, "up"])
     wait_until(lambda: features(lab, "nic0")["generic-receive-offload"] == "off", "the new NIC to be made ready")
+    lab.await_capture(process)
+    time.sleep(0.5)  # the supervisor hears of it
     assert sensor.ended(process, signal.SIGTERM).status == 0
+
+
+def test_the_nic_is_kept_ready(lab: Lab, sensor: Sensor) -> None:
+    """A new one that is switched off is switched on; what somebody else switches on goes off again."""
+    add = ["ip", "link", "add", "name", "nic0", "type", "veth", "peer", "name", "nic1"]
+    lab.tap.run(add)
+    process = sensor.capture("--to", "none", "--window", "1s", interface="nic0")
+    lab.tap.run(["ip", "link", "del", "dev", "nic0"])
+    wait_until(lambda: workers_of(process.pid) == [], "the worker to notice")
+    lab.tap.run(add)
+    lab.tap.run(["ip", "link", "set", "dev", "nic1", "up"])
+    wait_until(lambda: is_up(lab, "nic0"), "the new NIC to be switched on")
+    lab.await_capture(process)
+    lab.tap.run(["ethtool", "-K", "nic0", "gro", "on"])
+    wait_until(lambda: features(lab, "nic0")["generic-receive-offload"] == "off", "the NIC to be made ready again")
+    ended = sensor.ended(process, signal.SIGTERM)
+    lab.tap.run(["ip", "link", "del", "dev", "nic0"])
+    assert ended.status == 0, ended.errors
+    assert "nic0: rx-gro was on, which merges packets; switching it off" in ended.errors
+
+
+def test_a_nic_that_was_renamed_is_put_back(lab: Lab, sensor: Sensor) -> None:
+    """It is the same interface under another name."""
+    lab.tap.run(["ip", "link", "add", "name", "nic0", "type", "veth", "peer", "name", "nic1"])
+    lab.tap.run(["ethtool", "-K", "nic0", "gro", "on"])
+    process = sensor.capture("--to", "none", interface="nic0")
+    assert features(lab, "nic0")["generic-receive-offload"] == "off"
+    lab.tap.run(["ip", "link", "set", "dev", "nic0", "name", "nic9"])
+    sensor.ended(process, signal.SIGTERM)
+    found = features(lab, "nic9")["generic-receive-offload"]
+    lab.tap.run(["ip", "link", "del", "dev", "nic9"])
+    assert found == "on"
 
 
 def test_who_may_not_change_the_nic_captures_all_the_same(lab: Lab, sensor: Sensor) -> None:
