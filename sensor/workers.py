@@ -279,7 +279,7 @@ class Workers:
             log.warning("%s: the link is down: no carrier; nothing is captured until it is back", self._interface)
             self._notifier.status("waiting: no carrier")
         elif since is None and before is not None:
-            self._end_gap(before, wall_clock_ns(), "the link was down: no carrier")
+            self._say_gap(before, wall_clock_ns(), "the link was down: no carrier")
             if self.outage is None:
                 log.warning("%s: the link is up again", self._interface)
                 self._notifier.status("capturing")
@@ -305,10 +305,11 @@ class Workers:
         if self.outage is None:
             log.warning("%s: worker %d captures again", self._interface, seat.number + 1)
             if self._dark_ns:
-                self._end_gap(self._dark_ns, now_ns, "the capture process died")
+                self._say_gap(self._dark_ns, now_ns, "the capture process died")
+                self._dark_ns = 0
             return
-        since_ns = min(self._since_ns, self._dark_ns or self._since_ns)
-        self._end_gap(since_ns, now_ns, str(self.outage).partition(": ")[2])
+        since_ns, self._dark_ns = min(self._since_ns, self._dark_ns or self._since_ns), 0
+        self._say_gap(since_ns, now_ns, str(self.outage).partition(": ")[2])
         log.warning("%s: captures again", self._interface)
         self._notifier.status("capturing")
         self.outage = None
@@ -326,10 +327,9 @@ class Workers:
             merging = merging_features(self._interface)
         self._merging = merging
 
-    def _end_gap(self, since_ns: int, now_ns: int, why: str) -> None:
+    def _say_gap(self, since_ns: int, now_ns: int, why: str) -> None:
         self._gaps.add(since_ns, now_ns, why)
         self._merger.misses(since_ns, now_ns)
-        self._dark_ns = 0
 
     # ---- one that dies
 
