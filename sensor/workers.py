@@ -44,6 +44,9 @@ INTERFACE_DELAY = 1.0
 HUNG_SECONDS = 30.0
 """A worker tells a window each time that one ends, also of a silent wire. One that is so late with it stands still."""
 
+LONGEST_TURN = 5.0
+"""A supervisor that takes longer to come round has been stopped, or the whole machine has."""
+
 STOP_SECONDS = 10.0
 """A worker that was asked to stop, and has told nothing for so long, stands still."""
 
@@ -135,6 +138,8 @@ class Workers:
         self._losses = 0
         self._dark_ns = 0
         """Since when nothing is captured because no worker lives; 0 while one does."""
+        self._turn = time.monotonic()
+        """When the supervisor last looked for workers that stand still."""
         self._stopped = 0.0
         """When workers were first asked to stop."""
         self._over = deadline(None)
@@ -196,6 +201,8 @@ class Workers:
                 self._stopped = self._stopped or time.monotonic()
                 self.stop()  # again: one that was being started when all were told has not heard it
             self._begin_again()
+        if self._dark_ns:
+            self._say_gap(self._dark_ns, wall_clock_ns(), "the capture process died")
         yield from self._complete(self._merger.rest())
 
     def totals(self) -> Counters:
@@ -336,6 +343,11 @@ class Workers:
     def _hung(self) -> Iterator[Message]:
         """Those that stand still are killed, and so are as dead as others that were."""
         now = time.monotonic()
+        if now - self._turn > LONGEST_TURN:  # who was stopped itself knows nothing of the others
+            self._stopped = self._stopped and now
+            for seat in self._seats:
+                seat.heard = now
+        self._turn = now
         for seat in self._seats:
             if seat.process is None:
                 continue
@@ -370,11 +382,11 @@ class Workers:
         since_ns, seat.told_ns = seat.told_ns, 0
         if self.outage is not None or not since_ns:
             return
+        now_ns = wall_clock_ns()
+        self._merger.misses(since_ns, now_ns)
         if not any(other.process for other in self._seats):
             self._dark_ns = self._dark_ns or since_ns
             return
-        now_ns = wall_clock_ns()
-        self._merger.misses(since_ns, now_ns)
         what = f"a part of the packets, one worker's of {len(self._seats)}, is missing"
         self._gaps.add(since_ns, now_ns, str(died).partition(": ")[2], what)
 
