@@ -231,7 +231,7 @@ static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t
     if (d->fate != VMS_FATE_FLOW)
         return true;
     if (d->packet.truncated)
-        t->decoder.counters->truncated += is_cut_by_others(t, frame);
+        t->counters.truncated += is_cut_by_others(t, frame);    /* whoever counts the packet */
     find_place(t, d);
     return true;
 }
