@@ -246,6 +246,11 @@ struct totals {
     uint32_t response_count;
 };
 
+struct listed {
+    uint32_t slot;
+    uint32_t packet;                /* of the window, of any share: at which there was something to report */
+};
+
 struct queue {
     uint32_t head;
     uint32_t tail;
@@ -284,7 +289,8 @@ struct vms_table {
     uint32_t expire_a_packet;       /* EXPIRE_A_PACKET, or all that are due */
     int64_t window_start_ns;
     int64_t window_end_ns;
-    uint32_t *listed;               /* slots with something to report in this window */
+    uint64_t window_passed;         /* packets before it, those of other shares too */
+    struct listed *listed;          /* flows with something to report in this window */
     uint32_t listed_count;
     uint32_t rolled_count;          /* of these, that are copied out already */
     uint32_t bin_count;

@@ -99,6 +99,7 @@ static void open_window(struct vms_table *t, int64_t ts_ns)
     int64_t length = t->options.window_ns;
     t->window_start_ns = ts_ns - ts_ns % length;
     t->window_end_ns = t->window_start_ns + length;
+    t->window_passed = t->share.passed;
     bool is_set_back = ts_ns < t->now_ns;
     t->now_ns = ts_ns;
     if (is_set_back)

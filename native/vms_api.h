@@ -145,7 +145,7 @@ typedef struct {
     uint8_t tcp_state;              /* enum vms_state */
     uint8_t end_reason;             /* enum vms_end */
     uint32_t flags;
-    uint32_t padding;
+    uint32_t place;                 /* of a window's record: which packet of the window put it there, of any share's */
     vms_half_t c2s;
     vms_half_t s2c;
     vms_transit_t c2s_transit;

@@ -36,7 +36,7 @@ void window_list(struct vms_table *t, struct flow *f, uint32_t slot)
     if (f->flags & FLOW_LISTED)
         return;
     f->flags |= FLOW_LISTED;
-    t->listed[t->listed_count++] = slot;
+    t->listed[t->listed_count++] = (struct listed){slot, (uint32_t)(t->share.passed - t->window_passed)};
 }
 
 static void put_tunnel(const struct vms_table *t, const struct flow *f, vms_record_t *r)
@@ -309,10 +309,10 @@ static void roll_flow(struct vms_table *t, uint32_t slot, vms_record_t *r)
 static void fetch_listed(const struct vms_table *t, uint32_t index)
 {
     if (index + ROLL_AHEAD < t->listed_count)
-        fetch_lines(flow_at(t, t->listed[index + ROLL_AHEAD]), sizeof(struct flow));
+        fetch_lines(flow_at(t, t->listed[index + ROLL_AHEAD].slot), sizeof(struct flow));
     if (index + ROLL_AHEAD / 2 >= t->listed_count)
         return;
-    const struct flow *f = flow_at(t, t->listed[index + ROLL_AHEAD / 2]);
+    const struct flow *f = flow_at(t, t->listed[index + ROLL_AHEAD / 2].slot);
     histogram_prefetch(t, f);
     fetch_line(pool_at(&t->tunnels, f->tunnel));
     if (f->transits)
@@ -339,10 +339,11 @@ uint32_t vms_roll(vms_table_t *t, vms_record_t *records, uint32_t record_capacit
     uint32_t written = 0;
     *bin_count = 0;
     for (; t->rolled_count < t->listed_count && written < record_capacity; written++, t->rolled_count++) {
-        uint32_t slot = t->listed[t->rolled_count];
+        uint32_t slot = t->listed[t->rolled_count].slot;
         fetch_listed(t, t->rolled_count);
         *bin_count += histogram_export(t, flow_at(t, slot), written, bins + *bin_count, bin_capacity - *bin_count);
         roll_flow(t, slot, &records[written]);
+        records[written].place = t->listed[t->rolled_count].packet;
     }
     t->bin_count -= *bin_count;
     if (t->rolled_count < t->listed_count)

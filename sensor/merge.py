@@ -169,6 +169,25 @@ def merged(parts: list[Snapshot], revision: int, presence: NumpyArray | None = N
     )  # fmt: skip
 
 
+def in_order(window: Snapshot) -> Snapshot:
+    """Flows and bins of several shares in the order in which a single table would have told them.
+
+    That is the order of the packets that put them there. Of flows that are equal in what is asked, their octets for
+    example, outputs tell the first ones.
+    """
+    records, bins = window.records, window.bins
+    count = len(records) - _has_overflow(records)
+    order = np.lexsort((records["end_ns"][:count], records["place"][:count]))  # one packet can end many flows
+    place = np.empty(count, bins["record"].dtype)
+    place[order] = np.arange(count, dtype=place.dtype)
+    bins["record"] = place[bins["record"]]
+    return replace(
+        window,
+        records=np.concatenate([records[order], records[count:]]),
+        bins=bins[np.argsort(bins["record"], kind="stable")],
+    )
+
+
 def _has_overflow(records: NumpyArray) -> bool:
     """A table puts it last."""
     return len(records) > 0 and bool(records["flags"][-1] & OVERFLOW)

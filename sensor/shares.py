@@ -32,7 +32,7 @@ from sensor.captures import MOST_A_POLL, FileSource, is_stream
 from sensor.config import Settings
 from sensor.errors import DamagedInputError, InputError, SensorError, UsageError, WorkerError
 from sensor.flowtable import FlowTable, common_size
-from sensor.merge import added, merged, numbered, numbered_records
+from sensor.merge import added, in_order, merged, numbered, numbered_records
 from sensor.messages import Failed, Garbled, Told
 from sensor.runner import make_table
 from sensor.snapshot import Counters, Snapshot
@@ -103,7 +103,8 @@ class Shares:
             if len(parts) < len(self._workers) or len(bounds) > 1:
                 raise InputError(f"{self._name}: not the same for all workers; was it written to while it was read?")
             cards = np.concatenate([part.presence for part in parts if part.presence is not None])
-            take(merged(parts, parts[0].revision, np.sort(cards, order="mac") if len(cards) else cards))
+            presence = np.sort(cards, order="mac") if len(cards) else cards
+            take(in_order(merged(parts, parts[0].revision, presence)))
         take(Done(added(self._counted)))
 
     def close(self) -> None:

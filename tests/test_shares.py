@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from pcaps.generator.files import Frame, pcap
+from sensor.analysis.report import TOP_FLOWS
 from sensor.config import Settings, build
 from sensor.native import OVERFLOW, RECORD, NumpyArray
 from sensor.runner import Alone
@@ -62,11 +63,14 @@ def rows(records: NumpyArray) -> list[Any]:
 
 
 def flows_of(window: Snapshot) -> list[Any]:
-    """A window's records, each with its bins, in an order of their own."""
+    """A window's records in their order, each with its bins; those that one packet ended in an order of their own."""
     bins: list[list[Any]] = [[] for _ in window.records]
     for record, *rest in window.bins[["record", "histogram", "bucket", "count"]].tolist():
         bins[record].append(tuple(rest))
-    return sorted((row, sorted(of_row)) for row, of_row in zip(rows(window.records), bins, strict=True))
+    places = window.records["place"].tolist()
+    of_flows = [place for place, flags in zip(places, window.records["flags"], strict=True) if not flags & OVERFLOW]
+    assert of_flows == sorted(of_flows)
+    return sorted(zip(places, rows(window.records), map(sorted, bins), strict=True))
 
 
 def said(messages: list[Message]) -> Iterator[Any]:
@@ -228,6 +232,21 @@ def test_the_outputs_are_the_same(tmp_path: Path) -> None:
             flows = [line for line in done.stdout.splitlines() if line.startswith("{")]
             outputs.append((points.read_text(), kept, sorted(flows), done.stderr))
         assert outputs[0] == outputs[1]
+
+
+def test_what_is_equal_stands_in_the_same_order(tmp_path: Path) -> None:
+    """Flows of as many octets, more of them than are told: the same ones at the same ranks, whoever counted them."""
+    path = tmp_path / "equal.pcap"
+    path.write_bytes(pcap(crowd(60)[:60]))
+    ranks = []
+    for workers in (1, 2, 3, 5):
+        points = tmp_path / "points.jsonl"
+        done = vmsensor("read", path, "--to", f"json:{points}", "--workers", str(workers), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = [json.loads(line) for line in points.read_text().splitlines()]
+        ranks.append([point["fields"] for point in told if point["measurement"] == "flow_top"])
+    assert len(ranks[0]) == TOP_FLOWS
+    assert ranks[1:] == [ranks[0]] * 3
 
 
 def test_damage_is_said_once() -> None:
