@@ -92,15 +92,19 @@ static char *write_line(char *line, const vms_lines_t *lines, uint64_t row)
     return out;
 }
 
-uint64_t vms_encode_lines(const vms_lines_t *lines, uint64_t first, char *out, uint64_t size, uint64_t *written)
+uint64_t vms_encode_lines(const vms_lines_t *lines, uint64_t first, char *out, uint64_t size,
+                          vms_written_t *written)
 {
     uint64_t most = lines->measurement_size + VMS_NUMBER_MOST + VMS_TEXT_SLACK + 3;
     for (uint32_t i = 0; i < lines->count; i++)
         most += widest(&lines->columns[i]);
     char *at = out, *end = out + size;
-    uint64_t row = first;
-    for (; row < lines->rows && (uint64_t)(end - at) >= most; row++)
-        at = write_line(at, lines, row);
-    *written = (uint64_t)(at - out);
+    uint64_t row = first, count = 0;
+    for (; row < lines->rows && (uint64_t)(end - at) >= most; row++) {
+        char *line = at;
+        at = write_line(line, lines, row);
+        count += at > line;
+    }
+    *written = (vms_written_t){(uint64_t)(at - out), count};
     return row;
 }

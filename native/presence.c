@@ -15,12 +15,17 @@ static uint32_t card_hash(const struct presence *presence, uint64_t number)
     return (uint32_t)(product >> 64) % PRESENCE_SETS;
 }
 
+static uint32_t share_of_set(const struct presence *presence, uint32_t set)
+{
+    return (uint32_t)((uint64_t)set * presence->shares / PRESENCE_SETS);
+}
+
 uint64_t presence_card(const struct presence *presence, const uint8_t *mac)
 {
     uint64_t octets;
     memcpy(&octets, mac, sizeof octets);                /* two more than are wanted */
     uint64_t number = CARD_IN_USE | __builtin_bswap64(octets) >> 16;
-    bool is_ours = presence->shares <= 1 || card_hash(presence, number) % presence->shares == presence->share;
+    bool is_ours = presence->shares <= 1 || share_of_set(presence, card_hash(presence, number)) == presence->share;
     return is_ours ? number : 0;
 }
 

@@ -287,6 +287,11 @@ typedef struct {
     uint64_t rows;
 } vms_lines_t;
 
+typedef struct {
+    uint64_t octets;
+    uint64_t lines;                 /* fewer than rows, where some have no field */
+} vms_written_t;
+
 /* A field of records, and where its values are to lie one behind the other. */
 typedef struct {
     uint8_t *column;
@@ -399,7 +404,8 @@ uint64_t vms_bucket_low_ns(uint32_t bucket);
 
 /* Writes rows as lines, from `first` on, as many as surely fit; a row without any field gives none. Returns the first
    row not written, which is `first` when there is no room even for that. */
-uint64_t vms_encode_lines(const vms_lines_t *lines, uint64_t first, char *out, uint64_t size, uint64_t *written);
+uint64_t vms_encode_lines(const vms_lines_t *lines, uint64_t first, char *out, uint64_t size,
+                          vms_written_t *written);
 
 /* The rows in the order of their keys, those of equal keys as they come. The scratch is four words a row. */
 void vms_order_rows(const uint64_t *keys, uint64_t rows, uint64_t *scratch, int64_t *order);

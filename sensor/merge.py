@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from sensor.native import OVERFLOW, NumpyArray
-from sensor.snapshot import Counters, Revisions, Snapshot
+from sensor.snapshot import Revisions, Snapshot, added
 
 WORKER_BITS = 8
 """Of a flow's number: which worker's it is."""
@@ -169,6 +169,13 @@ def merged(parts: list[Snapshot], revision: int, presence: NumpyArray | None = N
     )  # fmt: skip
 
 
+def of_shares(parts: list[Snapshot]) -> Snapshot:
+    """What one process would have told of a window; a part of each of those that read the same packets, in order."""
+    parts = [numbered(part, worker) for worker, part in enumerate(parts)]
+    cards = np.concatenate([part.presence for part in parts if part.presence is not None])
+    return in_order(merged(parts, parts[0].revision, np.sort(cards, order="mac") if len(cards) else cards))
+
+
 def in_order(window: Snapshot) -> Snapshot:
     """Flows and bins of several shares in the order in which a single table would have told them.
 
@@ -205,21 +212,3 @@ def _one_overflow(rows: NumpyArray) -> NumpyArray:
     if len(timed):
         total["c2s_rtt_min_ns"], total["c2s_rtt_max_ns"] = timed["c2s_rtt_min_ns"].min(), timed["c2s_rtt_max_ns"].max()
     return total
-
-
-def added(counters: list[Counters]) -> Counters:
-    """Sums; where no worker knows, nobody does."""
-
-    def known(values: list[int | None]) -> int | None:
-        told = [value for value in values if value is not None]
-        return sum(told) if told else None
-
-    def by_name(maps: list[Mapping[str, int]]) -> dict[str, int]:
-        return {name: sum(one.get(name, 0) for one in maps) for name in dict.fromkeys(n for one in maps for n in one)}
-
-    return Counters(
-        sum(one.received for one in counters), sum(one.ip_bytes for one in counters),
-        by_name([one.fates for one in counters]), by_name([one.notes for one in counters]),
-        known([one.dropped_kernel for one in counters]), known([one.dropped_nic for one in counters]),
-        known([one.unread for one in counters]),
-    )  # fmt: skip

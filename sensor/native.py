@@ -98,7 +98,7 @@ class Numbers:
     valid: npt.NDArray[np.bool_] | None
 
 
-_ENCODED_AT_A_TIME = 2**20
+_LEAST_PIECE, _LARGE_PIECE = 2**18, 2**25  # octets
 """Octets."""
 
 _NUMBER_KINDS = {
@@ -109,29 +109,50 @@ _NUMBER_KINDS = {
 }
 
 
-def encode_lines(
-    measurement: bytes, tags: Sequence[Cells], fields: Sequence[Cells | Numbers], times: npt.NDArray[np.int64]
-) -> Iterator[memoryview]:
-    """The rows as line protocol, in pieces of whole lines.
+class LineBuffer:
+    """Line protocol, in pieces of memory that stay where they are: to join them would take longer than to write them.
 
-    Every piece of text is escaped already and has its separator: ``,key=value`` of a cell, ``,key=`` of a head.
+    Large pieces lie in huge pages, which numpy asks the system for.
     """
-    lent: list[Any] = []  # what the C structs point to lives as long as this
-    columns = ffi.new("vms_column_t[]", len(tags) + len(fields))
-    for column, given in zip(columns, (*tags, *fields), strict=True):
-        _fill_column(column, given, lent)
-    times = np.ascontiguousarray(times, np.int64)
-    lines = ffi.new("vms_lines_t *")
-    lines.measurement, lines.measurement_size = _lend_text(measurement, lent), len(measurement)
-    lines.columns, lines.tags, lines.count = columns, len(tags), len(columns)
-    lines.times, lines.rows = _lend(times, "int64_t[]", lent), len(times)
-    size, row, written = _ENCODED_AT_A_TIME, 0, ffi.new("uint64_t *")
-    while row < len(times):
-        out = np.empty(size, np.uint8)
-        reached = lib.vms_encode_lines(lines, row, ffi.from_buffer("char[]", out), size, written)
-        size = size if reached > row else 2 * size  # not even one line fitted
-        row = reached
-        yield out.data[: written[0]]
+
+    def __init__(self) -> None:
+        self.pieces: list[memoryview] = []
+        """Of whole lines."""
+        self.lines = 0
+        self._room = np.empty(_LEAST_PIECE, np.uint8)
+        self._next_size = 2 * _LEAST_PIECE
+
+    def write(
+        self, measurement: bytes, tags: Sequence[Cells], fields: Sequence[Cells | Numbers], times: npt.NDArray[np.int64]
+    ) -> None:
+        """Add rows as lines; those without any field are left out.
+
+        Every piece of text is escaped already and has its separator: ``,key=value`` of a cell, ``,key=`` of a head.
+        """
+        lent: list[Any] = []  # what the C structs point to lives as long as this
+        columns = ffi.new("vms_column_t[]", len(tags) + len(fields))
+        for column, given in zip(columns, (*tags, *fields), strict=True):
+            _fill_column(column, given, lent)
+        times = np.ascontiguousarray(times, np.int64)
+        lines = ffi.new("vms_lines_t *")
+        lines.measurement, lines.measurement_size = _lend_text(measurement, lent), len(measurement)
+        lines.columns, lines.tags, lines.count = columns, len(tags), len(columns)
+        lines.times, lines.rows = _lend(times, "int64_t[]", lent), len(times)
+        row, written = 0, ffi.new("vms_written_t *")
+        while row < len(times):
+            room = ffi.from_buffer("char[]", self._room)
+            reached = lib.vms_encode_lines(lines, row, room, len(self._room), written)
+            self._take(written.octets, written.lines)
+            if reached == row:  # not even one line fitted
+                self._room = np.empty(self._next_size, np.uint8)
+                self._next_size = max(2 * self._next_size, _LARGE_PIECE)
+            row = reached
+
+    def _take(self, octets: int, lines: int) -> None:
+        if octets:
+            self.pieces.append(self._room.data[:octets])
+        self.lines += lines
+        self._room = self._room[octets:]
 
 
 def _fill_column(column: Any, given: Cells | Numbers, lent: list[Any]) -> None:

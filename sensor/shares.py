@@ -23,19 +23,15 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
-
-import numpy as np
 
 from sensor import messages
 from sensor.captures import MOST_A_POLL, FileSource, is_stream
 from sensor.config import Settings
 from sensor.errors import DamagedInputError, InputError, SensorError, UsageError, WorkerError
 from sensor.flowtable import FlowTable, common_size
-from sensor.merge import added, in_order, merged, numbered, numbered_records
 from sensor.messages import Failed, Garbled, Told
 from sensor.runner import make_table
-from sensor.snapshot import Counters, Snapshot
+from sensor.snapshot import Counters, Snapshot, added
 from sensor.stopping import NUMBERS, Stop
 from sensor.worker import Done, Finished, Message, Worker
 
@@ -84,6 +80,8 @@ class Shares:
         self._progress = progress or (lambda _octets: None)
         self._advanced = 0
         self._counted: list[Counters] = []
+        if is_looked_at:
+            import sensor.merge  # noqa: F401 - and numpy: once, before there are several processes that need it
         self._common = Common(settings.workers)
         self._workers: list[_Running] = []
         secret = secrets.token_bytes(16)
@@ -102,9 +100,9 @@ class Shares:
             bounds = {(part.start_ns, part.revision) for part in parts}
             if len(parts) < len(self._workers) or len(bounds) > 1:
                 raise InputError(f"{self._name}: not the same for all workers; was it written to while it was read?")
-            cards = np.concatenate([part.presence for part in parts if part.presence is not None])
-            presence = np.sort(cards, order="mac") if len(cards) else cards
-            take(in_order(merged(parts, parts[0].revision, presence)))
+            from sensor.merge import of_shares  # here, because numpy takes time to load
+
+            take(of_shares(parts))
         take(Done(added(self._counted)))
 
     def close(self) -> None:
@@ -116,8 +114,10 @@ class Shares:
         """A worker's part of its next window, None when it has ended; flows that finished before are handed on."""
         for message in self._told(worker):
             if isinstance(message, Snapshot):
-                return numbered(message, worker.number)
+                return message
             if isinstance(message, Finished):
+                from sensor.merge import numbered_records
+
                 take(Finished(numbered_records(message.records, worker.number)))
             elif isinstance(message, Done):
                 self._counted.append(message.counters)
@@ -170,28 +170,28 @@ class Common:
     def __init__(self, workers: int) -> None:
         self.memory = mmap.mmap(-1, common_size(workers))
         self._lock = multiprocessing.get_context("fork").Lock()
-        self._memory: Any = np.frombuffer(mmap.mmap(-1, 8 * (workers + 2)), np.uint64)
-        self._reach, self._rest = self._memory[:workers], self._memory[workers:]
+        memory = memoryview(mmap.mmap(-1, 8 * (workers + 2))).cast("Q")
+        self._reach, self._rest = memory[:workers], memory[workers:]
 
     @property
     def octets(self) -> int:
         """How much of the files the first worker has read."""
-        return int(self._rest[0])
+        return self._rest[0]
 
     def advance(self, octets: int) -> None:
         """It has read so many more."""
-        self._rest[0] += np.uint64(octets)
+        self._rest[0] += octets
 
     def end(self) -> None:
         """All stop at the same packet, none of which any of them is beyond."""
         with self._lock:
-            self._rest[1] = max(self._rest[1], self._reach.max() + np.uint64(1))
+            self._rest[1] = max(self._rest[1], max(self._reach) + 1)
 
     def has_ended(self, worker: int, table: FlowTable) -> bool:
         """To be asked before each step, of ``MOST_A_POLL`` packets at most."""
         with self._lock:
             self._reach[worker] = table.passed + MOST_A_POLL
-            end = int(self._rest[1])
+            end = self._rest[1]
         if end:
             table.end_at(end)
         return bool(end) and table.passed >= end

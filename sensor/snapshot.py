@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,24 @@ class Counters:
     dropped_kernel: int | None = None
     dropped_nic: int | None = None
     unread: int | None = None
+
+
+def added(counters: list[Counters]) -> Counters:
+    """Sums; where no worker knows, nobody does."""
+
+    def known(values: list[int | None]) -> int | None:
+        told = [value for value in values if value is not None]
+        return sum(told) if told else None
+
+    def by_name(maps: list[Mapping[str, int]]) -> dict[str, int]:
+        return {name: sum(one.get(name, 0) for one in maps) for name in dict.fromkeys(n for one in maps for n in one)}
+
+    return Counters(
+        sum(one.received for one in counters), sum(one.ip_bytes for one in counters),
+        by_name([one.fates for one in counters]), by_name([one.notes for one in counters]),
+        known([one.dropped_kernel for one in counters]), known([one.dropped_nic for one in counters]),
+        known([one.unread for one in counters]),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from sensor.config import Settings
 from sensor.errors import InterfaceError, SensorError
 from sensor.fanout import Fanout
 from sensor.keeper import WORKER_EXIT_SECONDS, Keeper, KeeperGone
-from sensor.merge import Merger, added, numbered_records
+from sensor.merge import Merger, numbered_records
 from sensor.messages import Failed, Garbled, Ready
 from sensor.nicwatch import NicWatch
 from sensor.notify import Notifier
-from sensor.snapshot import Counters, Snapshot
+from sensor.snapshot import Counters, Snapshot, added
 from sensor.stopping import Stop
 from sensor.tap import wall_clock_ns
 from sensor.worker import Done, Finished, Message, deadline

@@ -17,6 +17,7 @@ from sensor.sinks.follow import Follower
 from sensor.sinks.spool import SpoolLimits, SpoolSink
 from sensor.views import topscreen
 from sensor.views.top import SORTS, Board, Choice, Row, Window, window_of
+from sensor.window import Report
 from tests.command import DEMO, INPUT, command, complaint, vmsensor
 from tests.reports import make_report
 from tests.terminal import HOME_SCREEN, OTHER_SCREEN, Terminal
@@ -230,9 +231,14 @@ def test_a_store_is_followed_from_before_it_is_there(tmp_path: Path) -> None:
     assert len(starts(follower)) == 1
 
 
+def block_of(report: Report) -> bytes:
+    """As it stands in a segment."""
+    return b"".join(pack(report))
+
+
 def test_a_half_written_window_is_waited_for(tmp_path: Path) -> None:
     """Whatever part of a block is on the disk, it is not shown before it is whole, and then once."""
-    whole, next_one = pack(make_report(window=1, rows=3)), pack(make_report(window=2, rows=3))
+    whole, next_one = block_of(make_report(window=1, rows=3)), block_of(make_report(window=2, rows=3))
     for cut in (1, 30, len(next_one) // 2, len(next_one) - 1):
         directory = tmp_path / str(cut)
         directory.mkdir()
@@ -247,11 +253,11 @@ def test_a_half_written_window_is_waited_for(tmp_path: Path) -> None:
 
 def test_damage_is_passed_over(tmp_path: Path) -> None:
     """What a crash cut off ends nothing: the window behind it comes."""
-    block = pack(make_report(window=1, rows=3))
+    block = block_of(make_report(window=1, rows=3))
     segment_path(tmp_path, 1).write_bytes(block[:-9])
     follower = Follower(tmp_path)
     assert starts(follower) == []
-    segment_path(tmp_path, 2).write_bytes(pack(make_report(window=2)))
+    segment_path(tmp_path, 2).write_bytes(block_of(make_report(window=2)))
     assert len(starts(follower)) == 1
 
 
@@ -338,7 +344,7 @@ def test_it_waits_for_a_store_and_for_windows(tmp_path: Path) -> None:
         terminal.await_screen(lambda lines: any("00:00:50 to 00:01:00" in line for line in lines))
         (segment,) = (tmp_path / "store").glob("*.lp")
         with segment.open("ab") as file:
-            file.write(pack(make_report(window=3)).replace(b"version=1", b"version=2"))
+            file.write(block_of(make_report(window=3)).replace(b"version=1", b"version=2"))
         assert terminal.end() == INPUT
         assert terminal.is_as_before()
         assert "newer than this vmsensor reads" in terminal.said.rpartition(HOME_SCREEN)[2]

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,14 +66,15 @@ class Block:
     damage: str | None = None
 
 
-def pack(report: Report) -> bytes:
-    """The report as a block."""
-    data = lineprotocol.encode(report)
-    checked = (
+def pack(report: Report) -> list[bytes | memoryview]:
+    """The report as a block, in pieces."""
+    data = lineprotocol.written(report)
+    header = (
         f"# vmsensor-window version={VERSION} start_ns={report.start_ns} end_ns={report.end_ns}"
-        f" partial={'true' if report.partial else 'false'} lines={data.count(10)} bytes={len(data)}"
+        f" partial={'true' if report.partial else 'false'} lines={data.lines} bytes={sum(map(len, data.pieces))}"
     ).encode()
-    return b"%b crc32=%08x\n%b" % (checked, zlib.crc32(data, zlib.crc32(checked)), data)
+    crc32 = reduce(lambda crc, piece: zlib.crc32(piece, crc), data.pieces, zlib.crc32(header))
+    return [b"%b crc32=%08x\n" % (header, crc32), *data.pieces]
 
 
 def segment_path(directory: Path, number: int) -> Path:

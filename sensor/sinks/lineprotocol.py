@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sensor.errors import InputError
-from sensor.native import Cells, Numbers, encode_lines
+from sensor.native import Cells, LineBuffer, Numbers
 from sensor.window import Column, Labels, Report, Table, present
 
 FieldValue = int | float | bool | str
@@ -38,15 +38,23 @@ class Point(NamedTuple):
     time_ns: int
 
 
-def encode(report: Report) -> bytes:
+def written(report: Report) -> LineBuffer:
     """Every point of the report, a line each. Empty tags, null fields and points without any field are left out."""
-    return b"".join(piece for table in report.tables for piece in _table_lines(table, report.time_ns))
+    lines = LineBuffer()
+    for table in report.tables:
+        _write(table, report.time_ns, lines)
+    return lines
 
 
-def _table_lines(table: Table, time_ns: int) -> Iterator[memoryview]:
+def encode(report: Report) -> bytes:
+    """The same in one piece."""
+    return b"".join(written(report).pieces)
+
+
+def _write(table: Table, time_ns: int, lines: LineBuffer) -> None:
     tags = [_tag_column(key, table.tags[key]) for key in sorted(table.tags) if key]
     fields = [_field_column(key, table.fields[key]) for key in sorted(table.fields)]
-    return encode_lines(_octets(table.measurement.translate(_MEASUREMENT_ESCAPES)), tags, fields, table.times(time_ns))
+    lines.write(_octets(table.measurement.translate(_MEASUREMENT_ESCAPES)), tags, fields, table.times(time_ns))
 
 
 def _octets(text: str) -> bytes:

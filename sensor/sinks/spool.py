@@ -15,7 +15,7 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -122,7 +122,8 @@ class SpoolSink:
     def write(self, report: Report) -> None:
         """Append the report. Where the disk is full, older segments make room; OutputError when the disk fails."""
         block = pack(self._in_its_own_time(report))
-        self._remove_old(report.end_ns, len(block))
+        size = sum(map(len, block))
+        self._remove_old(report.end_ns, size)
         if self.end.offset >= self._limits.segment:
             self._next_segment()
         while True:
@@ -135,8 +136,8 @@ class SpoolSink:
                 if not self._remove_oldest("the disk is full"):
                     self._lose(error)
                     return
-        self.last, self.end = self.end, self.end.plus(len(block))
-        self.octets += len(block)
+        self.last, self.end = self.end, self.end.plus(size)
+        self.octets += size
         self._sizes[self.end.segment] = self.end.offset
         self._ends_ns[self.end.segment] = report.end_ns
 
@@ -222,16 +223,15 @@ class SpoolSink:
 
     # ---- the open segment
 
-    def _append(self, block: bytes) -> None:
+    def _append(self, block: Sequence[bytes | memoryview]) -> None:
         if self._fd is None:
             path = segment_path(self.directory, self.end.segment)
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             if self._limits.sync != "never":
                 _sync_directory(self.directory)
         try:
-            rest = memoryview(block)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            for part in block:
+                _write_all(self._fd, part)
             if self._limits.sync == "window":
                 os.fsync(self._fd)
         except OSError:
@@ -259,6 +259,12 @@ class SpoolSink:
         finally:
             os.close(self._fd)
             self._fd = None
+
+
+def _write_all(fd: int, octets: bytes | memoryview) -> None:
+    rest = memoryview(octets)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _sync_directory(directory: Path) -> None:

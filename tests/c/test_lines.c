@@ -78,10 +78,11 @@ static void nulls(void)
     const vms_lines_t lines = {measurement, 1, columns, 1, 3, times, 4};
     const char *wanted = "m,t=a f=0.5,g=true 1\nm g=false 2\nm f=2 -4\n";
 
-    uint64_t written = 99;
+    vms_written_t written = {99, 99};
     char *out = malloc(LINE_MOST);
     CHECK_EQUAL(vms_encode_lines(&lines, 0, out, LINE_MOST, &written), 4);
-    CHECK_EQUAL(written, strlen(wanted));
+    CHECK_EQUAL(written.octets, strlen(wanted));
+    CHECK_EQUAL(written.lines, 3);
     CHECK(memcmp(out, wanted, strlen(wanted)) == 0);
     free(out);
 
@@ -89,9 +90,9 @@ static void nulls(void)
     for (uint64_t size = 0; size < 300; size++) {
         out = malloc(size ? size : 1);
         uint64_t row = vms_encode_lines(&lines, 0, out, size, &written);
-        CHECK(written <= size);
-        CHECK(row > 0 || written == 0);
-        CHECK(row < 4 || written == strlen(wanted));
+        CHECK(written.octets <= size);
+        CHECK(row > 0 || written.octets + written.lines == 0);
+        CHECK(row < 4 || written.octets == strlen(wanted));
         free(out);
     }
     free(measurement), free(tag), free(head), free(flag);
