@@ -20,6 +20,7 @@
 #include "vms.h"
 
 #define FRAMES_AT_A_TIME 1024
+#define BATCHES_AT_A_TIME 16        /* then the caller may look whether it should end */
 #define HEADERS 128                 /* octets, of most frames: another processor has just written them */
 #define MACS 12
 #define TAG 4
@@ -104,21 +105,32 @@ static void next_frames(struct vms_ring *ring, uint32_t most)
     }
 }
 
-enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most)
+/* Counts what is left of the batch; false when the table has no room for all of it now. */
+static bool count_batch(struct vms_ring *ring, vms_table_t *table)
 {
-    if (ring->first == ring->count) {
-        if (!ring->is_open && !open_block(ring))
-            return VMS_RING_IDLE;
-        next_frames(ring, most);
-    }
     const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
     uint32_t reached = vms_ingest(table, block, ring->block_size, ring->batch, ring->first, ring->count, 1);
     ring->packets += reached - ring->first;
     ring->first = reached;
     if (reached < ring->count)
-        return VMS_RING_HELD;
+        return false;
     if (!ring->left)
         release_block(ring);
+    return true;
+}
+
+enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most)
+{
+    uint64_t end = ring->packets + most;
+    for (uint32_t batches = 0; batches < BATCHES_AT_A_TIME && ring->packets < end; batches++) {
+        if (ring->first == ring->count) {
+            if (!ring->is_open && !open_block(ring))
+                return VMS_RING_IDLE;
+            next_frames(ring, (uint32_t)(end - ring->packets));
+        }
+        if (!count_batch(ring, table))
+            return VMS_RING_HELD;
+    }
     return VMS_RING_MORE;
 }
 

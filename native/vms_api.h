@@ -349,9 +349,9 @@ uint64_t vms_file_place(const vms_file_t *file);
 typedef struct vms_ring vms_ring_t;
 
 enum vms_ring_state {
-    VMS_RING_MORE,                  /* packets were counted, or an empty block was passed over */
+    VMS_RING_MORE,                  /* there may be more */
     VMS_RING_HELD,                  /* as when vms_ingest counts fewer than all: roll, or take finished flows */
-    VMS_RING_IDLE                   /* there is no packet now */
+    VMS_RING_IDLE                   /* all that had come is counted */
 };
 
 /* `blocks` is the socket's mapped memory, which outlives the ring. NULL when there is no memory. */

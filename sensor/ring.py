@@ -33,9 +33,11 @@ number is for how long the ring bridges a worker that stands still: 64 MiB are 1
 would cost more of each packet.
 """
 
-NAP_SECONDS = 0.005
-"""Once a block has come, for more to come: to wake for each takes as long as to count what is in it. The ring is a
-hundred times as large as what comes meanwhile at a million packets a second."""
+NAP_SECONDS, NAP_RING = 0.02, 64 * 2**20
+"""Once a block has come, for more to come: to wake costs as much as to count half a block, since by then nothing of the
+program is in the processor's caches. It is so long with a ring of so many octets, and shorter with less: what five
+million packets a second fill meanwhile, more than can be counted, is a quarter of it.
+"""
 
 FRAME = 2048
 """Means little in TPACKET_V3, whose frames are as long as they are; a block is a multiple of it."""
@@ -62,6 +64,9 @@ class RingSource:
         self._stack = contextlib.ExitStack()
         self._patience = Patience(tap)
         self._passed = self._dropped = 0
+        self._nap = NAP_SECONDS * min(1.0, tap.buffer_size / NAP_RING)
+        self._is_drained = False
+        """Nothing is left of what had come when it was looked at last."""
 
     def open(self, table: FlowTable) -> None:
         """Make the socket and its ring; packets come once all is set."""
@@ -84,13 +89,17 @@ class RingSource:
         """Count some packets, waiting for them no longer than the read timeout."""
         if self._packets_left == 0:
             return Progress.END
-        state = self._ingest(table)
-        if state is RingState.IDLE:
+        if self._is_drained:
             if self._patience.wait() and (number := self._error()):
                 self._patience.fail(os.strerror(number))
-            time.sleep(NAP_SECONDS)
-            state = self._ingest(table)
-        return _OF_STATE[state]
+            time.sleep(self._nap)
+        before = self._ring.packets
+        state = table.ingest_ring(self._ring, MOST if self._packets_left is None else self._packets_left)
+        counted = self._ring.packets - before
+        if self._packets_left is not None:
+            self._packets_left -= counted
+        self._is_drained = state is RingState.IDLE
+        return Progress.READ if counted and self._is_drained else _OF_STATE[state]
 
     def drops(self) -> Drops:
         """What the socket says, which is what came since it was asked last."""
@@ -103,13 +112,6 @@ class RingSource:
     def close(self) -> None:
         """Give ring and socket back."""
         self._stack.close()
-
-    def _ingest(self, table: FlowTable) -> RingState:
-        before = self._ring.packets
-        state = table.ingest_ring(self._ring, MOST if self._packets_left is None else self._packets_left)
-        if self._packets_left is not None:
-            self._packets_left -= self._ring.packets - before
-        return state
 
     def _map_ring(self, stack: contextlib.ExitStack) -> None:
         size = max(
