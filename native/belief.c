@@ -140,9 +140,22 @@ static bool is_possible(const struct tcp_half *half, const struct packet *p)
     return is_near(p->tcp_seq, half->next) && within_window(half, end) && is_recent(half, end);
 }
 
+/* A SYN other than the one that began what is followed: of the next connection, or forged. Wherever its number lies, it
+   brings nothing to this stream (RFC 5961 section 4). */
+static bool is_foreign_syn(const struct flow *f, int direction, const struct packet *p)
+{
+    const struct tcp_half *half = &f->tcp[direction];
+    if (!is_set(p, TCP_SYN) || !(half->flags & HALF_NEXT_KNOWN))
+        return false;
+    bool is_own_known = f->flags & FLOW_SYN && f->client == direction;
+    return is_own_known ? p->tcp_seq != f->client_isn : !seq_before(p->tcp_seq, half->next);
+}
+
 bool belief_place(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
 {
     struct tcp_half *half = &f->tcp[direction];
+    if (is_foreign_syn(f, direction, p))
+        return confirm_stray(t, half, trouble_of(t, f, direction), p);
     bool possible = is_possible(half, p);
     if (!(half->flags & HALF_NEXT_KNOWN) || (half->flags & HALF_PROVISIONAL && possible)) {
         learn_next(half, p);

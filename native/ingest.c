@@ -158,19 +158,18 @@ struct group {
 };
 _Static_assert(GROUP * FINISHED_A_PACKET + OTHERS * EXPIRE_A_PACKET <= FINISHED_SURE, "room for all that a group ends");
 
-struct batch {
-    const uint8_t *data;
-    uint64_t size;
-    const vms_meta_t *meta;
-    uint32_t tick_ns;
-    uint32_t snaplen;
-};
-
-static struct cursor frame_of(const struct batch *batch, const vms_meta_t *meta)
+static struct cursor frame_of(const struct batch *batch, const vms_meta_t *meta, uint32_t snaplen)
 {
     bool inside = meta->offset <= batch->size && meta->caplen <= batch->size - meta->offset;
-    uint32_t size = meta->caplen < batch->snaplen ? meta->caplen : batch->snaplen;
+    uint32_t size = meta->caplen < snaplen ? meta->caplen : snaplen;
     return cursor_over(batch->data + (inside ? meta->offset : 0), inside ? size : 0);
+}
+
+/* Octets on the wire behind the captured ones. */
+static uint32_t beyond(const struct batch *batch, uint32_t i, struct cursor frame)
+{
+    uint32_t size = (uint32_t)cursor_left(&frame);
+    return batch->wire && batch->wire[i] > size ? batch->wire[i] - size : 0;
 }
 
 static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
@@ -209,8 +208,8 @@ static void find_place(const struct vms_table *t, struct decoded *d)
 }
 
 /* Decodes a packet to this place in the group; false when it is another share's. */
-static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t, struct cursor frame, int64_t ts_ns,
-                                                             struct group *group, struct decoded *d)
+static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t, struct cursor frame, uint32_t beyond,
+                                                             int64_t ts_ns, struct group *group, struct decoded *d)
 {
     enum whose whose = WHOSE_OURS;
     if (t->share.of > 1) {
@@ -222,6 +221,7 @@ static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t
         t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
     }
     packet_begin(&d->packet, ts_ns);
+    d->packet.beyond_capture = beyond;
     d->fate = decode_frame(&t->decoder, frame, &d->packet);
     if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
         pass_over(t, group, ts_ns, d->packet.src_mac);
@@ -251,6 +251,7 @@ static void fetch_beside(const struct vms_table *t, const struct decoded *group,
 static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
                              struct group *group)
 {
+    const uint32_t snaplen = t->options.snaplen ? t->options.snaplen : UINT32_MAX;
     uint32_t i = first, n = 0;
     group->other_count = 0;
     for (; i < count && n < GROUP && group->other_count < OTHERS; i++) {
@@ -258,7 +259,8 @@ static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uin
         int64_t ts_ns = timestamp(batch, meta);
         if (!belongs_to_window(t, ts_ns))
             break;
-        if (decode_one(t, frame_of(batch, meta), ts_ns, group, &group->decoded[n]))
+        struct cursor frame = frame_of(batch, meta, snaplen);
+        if (decode_one(t, frame, beyond(batch, i, frame), ts_ns, group, &group->decoded[n]))
             fetch_beside(t, group->decoded, GROUP, n++);
     }
     group->count = n;
@@ -303,7 +305,11 @@ static void count_group(struct vms_table *t, struct group *group)
 uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vms_meta_t *meta, uint32_t first,
                     uint32_t count, uint32_t tick_ns)
 {
-    const struct batch batch = {data, size, meta, tick_ns, t->options.snaplen ? t->options.snaplen : UINT32_MAX};
+    return ingest_batch(t, &(struct batch){data, size, meta, NULL, tick_ns}, first, count);
+}
+
+uint32_t ingest_batch(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count)
+{
     struct group group;
     uint32_t i = first, n;
     share_keep_together(&t->share);
@@ -311,9 +317,9 @@ uint32_t vms_ingest(vms_table_t *t, const uint8_t *data, uint64_t size, const vm
     if (count - first > room)
         count = first + (uint32_t)room;
     if (i < count && !t->window_end_ns)
-        open_window(t, timestamp(&batch, &meta[i]));
+        open_window(t, timestamp(batch, &batch->meta[i]));
     while (i < count && flow_finished_room(t, FINISHED_SURE) &&
-           (n = decode_group(t, &batch, i, count, &group))) {
+           (n = decode_group(t, batch, i, count, &group))) {
         count_group(t, &group);
         share_tell(&t->share);
         i += n;

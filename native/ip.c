@@ -20,7 +20,8 @@ struct fragment_header {
    it: as long as the frame. */
 static uint32_t offloaded_size(const struct cursor *c, const struct packet *p, uint32_t before)
 {
-    return before + (uint32_t)cursor_left(c) + p->beyond_capture;
+    uint32_t beyond = p->beyond_capture <= JUMBO_MOST ? p->beyond_capture : 0;      /* else no length at all */
+    return before + (uint32_t)cursor_left(c) + beyond;
 }
 
 /* An AH header (RFC 4302) hides nothing: what it protects follows in clear. */

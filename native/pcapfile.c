@@ -50,6 +50,7 @@ struct vms_file {
     int fd;
     bool is_swapped;
     vms_meta_t batch[RECORDS_AT_A_TIME];
+    uint32_t wire[RECORDS_AT_A_TIME];
 };
 
 static uint32_t word(const struct vms_file *file, uint64_t at)
@@ -141,7 +142,7 @@ static inline __attribute__((always_inline)) void fill(struct vms_file *file, bo
     for (; count < RECORDS_AT_A_TIME && at < ahead && at <= last; count++) {
         uint32_t header[RECORD_SIZE / 4];
         memcpy(header, data + at, sizeof header);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             header[i] = is_swapped ? __builtin_bswap32(header[i]) : header[i];
         uint32_t captured = header[2];
         if (captured > snaplen || captured > last - at)
@@ -150,6 +151,7 @@ static inline __attribute__((always_inline)) void fill(struct vms_file *file, bo
         file->batch[count] = (vms_meta_t){
             .sec = header[0], .fraction = header[1], .offset = (uint32_t)(at - base), .caplen = captured,
         };
+        file->wire[count] = header[3];
         at += captured;
     }
     file->first = 0;
@@ -177,8 +179,8 @@ enum vms_file_state vms_file_poll(vms_file_t *file, vms_table_t *table)
         if (!file->count)
             return file->at == file->size ? VMS_FILE_END : VMS_FILE_ODD;
     }
-    uint32_t reached = vms_ingest(table, file->data + file->base, file->at - file->base, file->batch, file->first,
-                                  file->count, file->tick_ns);
+    const struct batch batch = {file->data + file->base, file->at - file->base, file->batch, file->wire, file->tick_ns};
+    uint32_t reached = ingest_batch(table, &batch, file->first, file->count);
     file->packets += reached - file->first;
     file->first = reached;
     return reached == file->count ? VMS_FILE_MORE : VMS_FILE_HELD;

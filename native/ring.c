@@ -35,6 +35,7 @@ struct vms_ring {
     uint64_t packets;               /* counted */
     bool is_open;                   /* the block is ours, and begun */
     vms_meta_t batch[FRAMES_AT_A_TIME];
+    uint32_t wire[FRAMES_AT_A_TIME];
 };
 
 vms_ring_t *vms_ring_open(uint8_t *blocks, uint32_t block_size, uint32_t block_count)
@@ -95,8 +96,9 @@ static void next_frames(struct vms_ring *ring, uint32_t most)
     ring->first = ring->count = 0;
     for (; ring->left && ring->count < FRAMES_AT_A_TIME && ring->count < most; ring->left--) {
         struct tpacket3_hdr *header = (struct tpacket3_hdr *)ring->at;
-        const uint8_t *frame = whole_frame(header), *end = ring->at + header->tp_mac + header->tp_snaplen;
+        const uint8_t *frame = whole_frame(header), *begin = ring->at + header->tp_mac, *end = begin + header->tp_snaplen;
         fetch_lines(frame, HEADERS);
+        ring->wire[ring->count] = header->tp_len + (uint32_t)(begin - frame);
         ring->batch[ring->count++] = (vms_meta_t){
             .sec = header->tp_sec, .fraction = header->tp_nsec,
             .offset = (uint32_t)(frame - block), .caplen = (uint32_t)(end - frame),
@@ -108,8 +110,9 @@ static void next_frames(struct vms_ring *ring, uint32_t most)
 /* Counts what is left of the batch; false when the table has no room for all of it now. */
 static bool count_batch(struct vms_ring *ring, vms_table_t *table)
 {
-    const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
-    uint32_t reached = vms_ingest(table, block, ring->block_size, ring->batch, ring->first, ring->count, 1);
+    const struct batch batch = {ring->blocks + (uint64_t)ring->block * ring->block_size, ring->block_size, ring->batch,
+                                ring->wire, 1};
+    uint32_t reached = ingest_batch(table, &batch, ring->first, ring->count);
     ring->packets += reached - ring->first;
     ring->first = reached;
     if (reached < ring->count)

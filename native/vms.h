@@ -16,4 +16,16 @@ _Static_assert(sizeof(vms_meta_t) == 16, "vms_meta_t is what pcapy-ng packs");
 _Static_assert(sizeof((vms_counters_t){0}.fate) / sizeof(uint64_t) == VMS_FATES, "one counter a fate");
 _Static_assert(sizeof((vms_record_t){0}.vlan) / sizeof(uint16_t) == VMS_VLAN_MAX, "room for every kept tag");
 
+/* Packets of a source, in memory. */
+struct batch {
+    const uint8_t *data;
+    uint64_t size;
+    const vms_meta_t *meta;
+    const uint32_t *wire;           /* octets of each before it was cut; NULL where the source can not tell */
+    uint32_t tick_ns;
+};
+
+/* As vms_ingest. */
+uint32_t ingest_batch(vms_table_t *table, const struct batch *batch, uint32_t first, uint32_t count);
+
 #endif

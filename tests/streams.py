@@ -40,6 +40,11 @@ def tcp_frame(
     return on_wire(ip(src, dst, TCP, segment, ident=ident))
 
 
+def without_length(frame: bytes) -> bytes:
+    """IPv4 on Ethernet as a segmentation offload leaves what is too long for the header's field."""
+    return frame[:16] + b"\0\0" + frame[18:]
+
+
 def icmp_frame(src: str, dst: str, kind: int, ident: int = 0) -> bytes:
     """An ICMP message on Ethernet."""
     return on_wire(ip(src, dst, ICMP, icmp(kind, 0, b"\0\1\0\1"), ident=ident))

@@ -16,7 +16,7 @@ from sensor.captures import FileSource
 from sensor.flowtable import FileState, MappedFile
 from sensor.sources import Progress
 from tests.needs import PCAPS, SHARED_CAPTURES
-from tests.streams import MILLISECOND, SECOND, START, table_of, udp_frame
+from tests.streams import MILLISECOND, SECOND, START, table_of, tcp_frame, udp_frame, without_length
 
 CAPTURES = [
     *sorted(PCAPS.rglob("*.pcap")),
@@ -120,6 +120,24 @@ def test_damage_anywhere_is_told_as_before(
     path.write_bytes(content[:cut])
     mapped, read = told(path, is_mapped=True), told(path, is_mapped=False)
     assert (b"".join(mapped[0]), *mapped[1:]) == (b"".join(read[0]), *read[1:])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_what_an_offload_left_without_a_length_is_as_long_as_on_the_wire(tmp_path: Path, order: str) -> None:
+    """Also where the capture has only its head, by its own snap length or by ours."""
+    frame = without_length(tcp_frame("10.0.0.1", 1000, "10.0.0.2", 80, payload=b"x" * 30_000))
+    for name, snaplen in (("whole", 65535), ("cut", 96)):
+        path = tmp_path / name
+        path.write_bytes(pcap([(START, frame)], order=order, snaplen=snaplen))
+        for looked_at in (0, 60):
+            source, table = FileSource([str(path)]), table_of(window_ns=3600 * SECOND, snaplen=looked_at)
+            source.open(table)
+            while source.poll(table) is not Progress.END:
+                pass
+            source.close()
+            (record,) = table.roll()[0]
+            assert record["c2s_bytes"] == len(frame) - 14
+            assert record["c2s_payload_bytes"] == 30_000
 
 
 def test_longer_packets_than_the_snap_length(tmp_path: Path) -> None:

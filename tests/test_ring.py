@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab import Lab
 from tests.live import Sensor, workers_of
+from tests.streams import tcp_frame, without_length
 from tests.test_workers import REPLAYED, frames, overlay, send, summed, udp_frame
 
 KINDS = ("ring", "libpcap")
@@ -74,6 +75,17 @@ def test_buffers_of_all_sizes(lab: Lab, tmp_path: Path, size: str) -> None:
     time.sleep(0.3)
     ended = sensor.ended(process, signal.SIGTERM)
     assert (ended.status, ended.received, ended.dropped_kernel) == (0, 50, 0), ended.errors
+
+
+def test_what_an_offload_left_without_a_length_is_as_long_as_on_the_wire(lab: Lab, tmp_path: Path) -> None:
+    """Whatever of it the snap length leaves."""
+    sensor = Sensor(lab, tmp_path)
+    process = sensor.capture("--to", "none", "--source", "ring", "--snaplen", "60", "--flows", str(sensor.flow_file))
+    send(lab, [without_length(tcp_frame("10.0.0.1", 1000, "10.1.0.1", 80, payload=bytes(7000)))])
+    time.sleep(0.3)
+    assert sensor.ended(process, signal.SIGTERM).status == 0
+    (flow,) = sensor.flows()
+    assert (flow["c2s_bytes"], flow["c2s_payload_bytes"]) == (7040, 7000)
 
 
 def test_few_packets_wait_for_a_worker_that_stands_still(lab: Lab, tmp_path: Path) -> None:

@@ -21,17 +21,19 @@ static void stray_syn_ack(void)
     tap_close(&tap);
 }
 
-/* Ports used again at once, the close not mirrored: the SYN-ACK that answers the new SYN begins a flow. */
-static void reuse_without_a_close(void)
+/* Ports used again at once, the close not mirrored: the SYN-ACK that answers the new SYN begins a flow, wherever its
+   number lies: far away, within the window, or among the bytes that have passed. */
+static void reuse_without_a_close(uint32_t isn)
 {
     struct tap tap = connected();
     data(&tap, 20, 0);
-    c2s(&tap, AT + 500 * MS, ISN + FAR, 0, S, 0);
-    s2c(&tap, AT + 508 * MS, ISN + 90, ISN + FAR + 1, SA, 0);
-    c2s(&tap, AT + 510 * MS, ISN + FAR + 1, ISN + 91, A, 0);
+    c2s(&tap, AT + 500 * MS, isn, 0, S, 0);
+    s2c(&tap, AT + 508 * MS, ISN + 90, isn + 1, SA, 0);
+    c2s(&tap, AT + 510 * MS, isn + 1, ISN + 91, A, 0);
     tap_roll(&tap);
     if (CHECK_EQUAL(tap.rolled_count, 2)) {
         CHECK_EQUAL(tap.rolled[0].end_reason, VMS_END_REUSED);
+        CHECK_EQUAL(tap.rolled[0].c2s.unseen_bytes + tap.rolled[0].c2s.retransmissions, 0);
         CHECK_EQUAL(tap.rolled[1].role_source, VMS_ROLE_SYN);
         CHECK_EQUAL(tap.rolled[1].client_port, 40000);
         CHECK_EQUAL(tap.rolled[1].c2s.unseen_bytes + tap.rolled[1].s2c.unseen_bytes, 0);
@@ -155,7 +157,9 @@ static void scaled_window(void)
 int main(void)
 {
     stray_syn_ack();
-    reuse_without_a_close();
+    reuse_without_a_close(ISN + FAR);
+    reuse_without_a_close(ISN + 2000);
+    reuse_without_a_close(ISN + 50);
     forged_reset();
     one_far_away_and_two();
     ack_before_its_data();
