@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import operator
 import pickle
+import socket
+import struct
 from dataclasses import dataclass
 from multiprocessing import BufferTooShort
 from multiprocessing.connection import Connection
@@ -45,6 +47,21 @@ _OURS: dict[tuple[str, str], type] = {
 _NUMPY = {"ndarray", "dtype", "_reconstruct", "_frombuffer", "scalar"}
 
 
+REST_SECONDS = 10
+"""A worker that has begun to say something, and says no more for so long, stands still."""
+
+PIPE_OCTETS = 2**20
+"""Asked for, since a window has tens of megabytes; the system gives what it allows."""
+
+
+def pipe() -> tuple[Connection, Connection]:
+    """The supervisor's end and the worker's: sockets, so that to wait for the rest of a message has an end."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", REST_SECONDS, 0))
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_OCTETS)
+    return Connection(ours.detach(), writable=False), Connection(theirs.detach(), readable=False)
+
+
 def send(connection: Connection, message: Told) -> None:
     """OSError when nobody reads any more.
 
@@ -65,7 +82,10 @@ class Garbled(Exception):
 
 
 def receive(connection: Connection) -> Told:
-    """The next message; EOFError or OSError when there will be none, Garbled for what no worker sends."""
+    """The next message; EOFError or OSError when there will be none, Garbled for what no worker sends.
+
+    Of ``pipe``, BlockingIOError when the rest of it does not come.
+    """
     sizes = _loaded(connection.recv_bytes())
     frame = connection.recv_bytes()
     arrays = [_array(connection, size) for size in sizes] if isinstance(sizes, list) else []

@@ -72,7 +72,7 @@ class _Running:
         self._worker = worker
         self._has_ended = False
         self._status: int | None = None
-        self.messages, theirs_up = multiprocessing.Pipe(duplex=False)
+        self.messages, theirs_up = messages.pipe()
         theirs_down, self._control = multiprocessing.Pipe(duplex=False)
         with theirs_up, theirs_down:
             keeper.start(worker, theirs_up, theirs_down)
@@ -169,6 +169,10 @@ class Workers:
         """Raise what kept a worker from opening the interface."""
         for seat in self._seats:
             assert seat.process is not None
+            latest = time.monotonic() + HUNG_SECONDS
+            while not seat.process.messages.poll(WAKE_SECONDS):
+                if self._stop() or time.monotonic() > latest:
+                    raise self._stands_still(seat)
             try:
                 message = messages.receive(seat.process.messages)
             except (EOFError, OSError, Garbled):
@@ -239,6 +243,10 @@ class Workers:
             seat.heard = time.monotonic()
         except Garbled as garbled:
             log.warning("%s: worker %d says what no worker says: %s", self._interface, seat.number + 1, garbled)
+            yield from self._bury(seat)
+            return
+        except BlockingIOError:
+            self._stands_still(seat)
             yield from self._bury(seat)
             return
         except (EOFError, OSError):
@@ -355,9 +363,14 @@ class Workers:
             if self._stopped:
                 patience, since = STOP_SECONDS, max(since, self._stopped)
             if now - since > patience and not seat.process.messages.poll():
-                log.warning("%s: worker %d stands still, and is killed", self._interface, seat.number + 1)
-                seat.process.end(patience=0.0)
+                self._stands_still(seat)
                 yield from self._bury(seat)
+
+    def _stands_still(self, seat: _Seat) -> InterfaceError:
+        log.warning("%s: worker %d stands still, and is killed", self._interface, seat.number + 1)
+        if seat.process is not None:
+            seat.process.end(patience=0.0)
+        return self._died(seat)
 
     def _bury(self, seat: _Seat) -> Iterator[Message]:
         """It ended without a word: killed, or out of memory. What it had of the open window is lost."""

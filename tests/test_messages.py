@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -44,6 +46,23 @@ def exchanged(message: Told) -> Told:
             return receive(there)
         finally:
             sending.join()
+
+
+def test_nobody_waits_long_for_the_rest_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that stops in the middle of what it says holds up nobody for longer than is said."""
+    monkeypatch.setattr(messages, "REST_SECONDS", 1)
+    there, here = multiprocessing.Pipe(duplex=False)
+    with there, here:
+        send(here, Ready())
+        octets = os.read(there.fileno(), 10_000)
+    for cut in (1, 5, len(octets) - 1):
+        ours, theirs = messages.pipe()
+        with ours, theirs:
+            os.write(theirs.fileno(), octets[:cut])
+            begun = time.monotonic()
+            with pytest.raises(BlockingIOError):
+                receive(ours)
+            assert 0.9 < time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("flows", [0, 3, 20_000])

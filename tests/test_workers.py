@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ import dpkt
 import numpy as np
 import pytest
 
-from sensor.config import parse_cpus
+from sensor import workers
+from sensor.config import build, parse_cpus
+from sensor.errors import InterfaceError
 from sensor.merge import LATEST_SECONDS, Cards, Merger
 from sensor.native import BIN, PRESENCE, RECORD
 from sensor.snapshot import Counters, Snapshot
+from sensor.stopping import Stop
 from sensor.workers import HUNG_SECONDS, STOP_SECONDS
 from tests.command import USAGE, complaint, vmsensor
 from tests.lab import Lab, wait_until
@@ -318,6 +322,38 @@ def test_a_worker_that_stands_still_is_killed(lab: Lab, sensor: Sensor, tmp_path
     assert length
     assert float(length[1]) > HUNG_SECONDS
     assert sum(point["partial"] for point in told if point["measurement"] == "sensor") > HUNG_SECONDS - LATEST_SECONDS
+
+
+class Mute:
+    """A keeper whose workers never say anything."""
+
+    def __init__(self) -> None:
+        self.ended: list[float] = []
+        self._kept: list[int] = []
+
+    def start(self, worker: int, up: Connection, control: Connection) -> None:
+        """Keep the worker's ends open, as it would."""
+        self._kept += [os.dup(up.fileno()), os.dup(control.fileno())]
+
+    def end(self, worker: int, patience: float = 5.0) -> int:
+        """It had to be killed."""
+        self.ended.append(patience)
+        for descriptor in self._kept:
+            os.close(descriptor)
+        return -signal.SIGKILL
+
+
+def test_a_worker_that_never_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed, once, without patience, and the capture ends with one line."""
+    monkeypatch.setattr(workers, "HUNG_SECONDS", 1.0)
+    keeper: Any = Mute()
+    nobody: Any = None
+    with (
+        workers.Workers(build("capture", {}), "span0", keeper, Stop(), (nobody, nobody), nobody) as mute,
+        pytest.raises(InterfaceError, match="span0: the capture process died by SIGKILL"),
+    ):
+        mute.await_ready()
+    assert keeper.ended == [0.0]
 
 
 def test_a_worker_that_stands_still_does_not_keep_the_capture_from_ending(lab: Lab, sensor: Sensor) -> None:
