@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -209,14 +210,26 @@ def _signed_words(memory: NumpyArray) -> Any:
     return ffi.from_buffer("int64_t[]", memory)
 
 
+def _rounded_up(size: int) -> int:
+    """To whole cache lines."""
+    return -(-size // 64) * 64
+
+
 def copy_fields(records: NumpyArray, names: Sequence[str]) -> dict[str, NumpyArray]:
-    """Fields of a structured array, each by itself: all of them in one way through the records."""
+    """Fields of a structured array, each by itself: all of them in one way through the records.
+
+    They lie in one piece of memory, which is large enough for huge pages: many small ones would take longer to get than
+    to fill.
+    """
     columns: dict[str, NumpyArray] = {}
     fields = ffi.new("vms_field_t[]", len(names))
     lent: list[Any] = []
-    for name, field in zip(names, fields, strict=True):
+    sizes = [_rounded_up(len(records) * records.dtype[name].itemsize) for name in names]
+    memory = np.empty(sum(sizes), np.uint8)
+    for name, field, size, end in zip(names, fields, sizes, accumulate(sizes), strict=True):
         dtype, field.offset = records.dtype.fields[name][:2]  # type: ignore[index]
-        columns[name] = np.empty((len(records), *dtype.shape), dtype.base)
+        part = memory[end - size :][: len(records) * dtype.itemsize]
+        columns[name] = part.view(dtype.base).reshape(len(records), *dtype.shape)
         field.size, field.column = dtype.itemsize, _lend(columns[name], "uint8_t[]", lent)
     records = np.ascontiguousarray(records)
     lib.vms_copy_fields(_lend(records, "uint8_t[]", lent), records.itemsize, len(records), fields, len(names))
