@@ -28,27 +28,48 @@ static const uint64_t POWERS[] = {
 };
 #define POWERS_MOST 19
 
-/* How many decimal digits; of 0, one. */
-static int digits_of(uint64_t value)
+#define EIGHT_DIGITS 100000000u
+#define ZEROS UINT64_C(0x3030303030303030)
+
+/* The eight decimal digits of a number below 10^8, an octet each, the first one lowest: halves of four digits, of two, of
+   one, divided side by side. 10486 / 2^20 and 103 / 2^10 are 1/100 and 1/10, exact for what they are used of. */
+static uint64_t eight_digits(uint32_t value)
 {
-    int bits = 64 - __builtin_clzll(value | 1);
-    int digits = bits * 1233 >> 12; /* floor(bits x log10(2)), at most 19: right, or one too few */
-    return digits + (value >= POWERS[digits]) + (value == 0);
+    uint64_t fours = value / 10000 | (uint64_t)(value % 10000) << 32;
+    uint64_t upper = (fours * 10486 >> 20) & UINT64_C(0x0000007f0000007f);
+    uint64_t twos = upper | (fours - 100 * upper) << 16;
+    upper = (twos * 103 >> 10) & UINT64_C(0x000f000f000f000f);
+    return upper | (twos - 10 * upper) << 8;
+}
+
+static void put_eight(char *out, uint64_t text)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    text = __builtin_bswap64(text);
+#endif
+    memcpy(out, &text, sizeof text);
+}
+
+/* Without a branch on how many digits there are, which nobody could foretell. */
+static char *write_below_eight_digits(char *out, uint32_t value)
+{
+    uint64_t digits = eight_digits(value);
+    int zeros = __builtin_ctzll(digits | UINT64_C(1) << 56) / 8;        /* of 0, one digit is left */
+    put_eight(out, (digits | ZEROS) >> 8 * zeros);
+    return out + 8 - zeros;
 }
 
 char *vms_write_unsigned(char *out, uint64_t value)
 {
-    char *end = out + digits_of(value), *at = end;
-    while (value >= 100) {
-        at -= 2;
-        memcpy(at, PAIRS + value % 100 * 2, 2);
-        value /= 100;
+    if (value < 10) {
+        *out = (char)('0' + value);
+        return out + 1;
     }
-    if (value >= 10)
-        memcpy(at - 2, PAIRS + value * 2, 2);
-    else
-        at[-1] = (char)('0' + value);
-    return end;
+    if (value < EIGHT_DIGITS)
+        return write_below_eight_digits(out, (uint32_t)value);
+    out = vms_write_unsigned(out, value / EIGHT_DIGITS);
+    put_eight(out, eight_digits((uint32_t)(value % EIGHT_DIGITS)) | ZEROS);
+    return out + 8;
 }
 
 char *vms_write_signed(char *out, int64_t value)
@@ -132,7 +153,7 @@ static char *write_shortest(char *out, uint64_t m, int q)
         decimal /= 10;
         zeros++;
     }
-    char digits[20];
+    char digits[VMS_NUMBER_MOST];
     int count = (int)(vms_write_unsigned(digits, decimal) - digits);
     return lay_out(out, digits, count, count + zeros - n);
 }

@@ -7,7 +7,7 @@
 /* Room that any number takes. */
 #define VMS_NUMBER_MOST 32
 
-/* Each writes at `out` and returns the end of what it wrote. */
+/* Each writes at `out`, where there has to be room for any number, and returns the end of what it wrote. */
 char *vms_write_unsigned(char *out, uint64_t value);
 char *vms_write_signed(char *out, int64_t value);
 

@@ -50,6 +50,16 @@ static void integers(void)
         CHECK_EQUAL(vms_write_unsigned(text, power) - text, digits);
         CHECK_EQUAL(vms_write_unsigned(text, power - 1) - text, digits == 1 ? 1 : digits - 1);
     }
+    uint64_t value = 1, wrong = 0;
+    for (int i = 0; i < 300000; i++) {                  /* of any length, and all of the short ones */
+        char wanted[VMS_NUMBER_MOST];
+        value = value * 6364136223846793005u + 1442695040888963407u;
+        uint64_t one = i < 110000 ? (uint64_t)i : value >> (i % 64);
+        snprintf(wanted, sizeof wanted, "%llu", (unsigned long long)one);
+        *vms_write_unsigned(text, one) = 0;
+        wrong += strcmp(text, wanted) != 0;
+    }
+    CHECK_EQUAL(wrong, 0);
 }
 
 /* A copy on the heap with no more than the promised room behind it, for the sanitizer to watch. */
