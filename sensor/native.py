@@ -99,7 +99,7 @@ class Numbers:
     valid: npt.NDArray[np.bool_] | None
 
 
-_LEAST_PIECE, _LARGE_PIECE = 2**18, 2**25  # octets
+_LEAST_PIECE = 2**18  # octets
 """Octets."""
 
 _NUMBER_KINDS = {
@@ -120,8 +120,8 @@ class LineBuffer:
         self.pieces: list[memoryview] = []
         """Of whole lines."""
         self.lines = 0
-        self._room = np.empty(_LEAST_PIECE, np.uint8)
-        self._next_size = 2 * _LEAST_PIECE
+        self._size = _LEAST_PIECE
+        self._room = np.empty(self._size, np.uint8)
 
     def write(
         self, measurement: bytes, tags: Sequence[Cells], fields: Sequence[Cells | Numbers], times: npt.NDArray[np.int64]
@@ -145,8 +145,8 @@ class LineBuffer:
             reached = lib.vms_encode_lines(lines, row, room, len(self._room), written)
             self._take(written.octets, written.lines)
             if reached == row:  # not even one line fitted
-                self._room = np.empty(self._next_size, np.uint8)
-                self._next_size = max(2 * self._next_size, _LARGE_PIECE)
+                self._size *= 4
+                self._room = np.empty(self._size, np.uint8)
             row = reached
 
     def _take(self, octets: int, lines: int) -> None:

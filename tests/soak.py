@@ -26,6 +26,8 @@ FLOWS = 1000
 SYNS_PER_SECOND = 200
 SAMPLE_SECONDS = 1.0
 SETTLE_SECONDS = 1.0
+WARM_SECONDS = 180
+"""The first part: two minutes of ever new addresses are what the detectors remember, and then forget."""
 GROWTH, MARGIN_KIB = 1.05, 4096
 """After the first part, no process may have more than so many times what it had in it, and so many KiB."""
 
@@ -128,7 +130,7 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("soak: needs root, to make network namespaces")
     with place() as directory:
-        soaked = soak(seconds, min(60, seconds // 3), directory)
+        soaked = soak(seconds, min(WARM_SECONDS, seconds // 3), directory)
     print(soaked)
     for fault in soaked.faults:
         print(f"soak: {fault}", file=sys.stderr)
