@@ -26,7 +26,7 @@ struct packet {
     const uint8_t *outer_src;
     const uint8_t *outer_dst;
 
-    uint32_t beyond_capture;        /* octets on the wire behind the captured ones, 0 when the source cannot tell */
+    uint32_t beyond_capture;        /* octets on the wire behind the captured ones, 0 when nobody can tell */
 
     /* innermost IP packet */
     uint32_t ip_bytes;
@@ -88,8 +88,8 @@ struct decoder {
     vms_counters_t *counters;
 };
 
-/* Fills `p`, which has begun, from a frame; `p->beyond_capture` may be given. */
-enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, struct packet *p);
+/* Fills `p`, which has begun, from a frame that had `wire` octets before it was cut; 0 where nobody can tell. */
+enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, uint32_t wire, struct packet *p);
 
 /* False, with nothing done, when the frame is not of the kind that most are: see plain.c. */
 bool decode_plain(struct cursor frame, struct packet *p);

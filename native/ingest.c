@@ -165,13 +165,6 @@ static struct cursor frame_of(const struct batch *batch, const vms_meta_t *meta,
     return cursor_over(batch->data + (inside ? meta->offset : 0), inside ? size : 0);
 }
 
-/* Octets on the wire behind the captured ones. */
-static uint32_t beyond(const struct batch *batch, uint32_t i, struct cursor frame)
-{
-    uint32_t size = (uint32_t)cursor_left(&frame);
-    return batch->wire && batch->wire[i] > size ? batch->wire[i] - size : 0;
-}
-
 static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
 {
     return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
@@ -208,7 +201,7 @@ static void find_place(const struct vms_table *t, struct decoded *d)
 }
 
 /* Decodes a packet to this place in the group; false when it is another share's. */
-static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t, struct cursor frame, uint32_t beyond,
+static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t, struct cursor frame, uint32_t wire,
                                                              int64_t ts_ns, struct group *group, struct decoded *d)
 {
     enum whose whose = WHOSE_OURS;
@@ -221,8 +214,7 @@ static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t
         t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
     }
     packet_begin(&d->packet, ts_ns);
-    d->packet.beyond_capture = beyond;
-    d->fate = decode_frame(&t->decoder, frame, &d->packet);
+    d->fate = decode_frame(&t->decoder, frame, wire, &d->packet);
     if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
         pass_over(t, group, ts_ns, d->packet.src_mac);
         return false;
@@ -260,7 +252,7 @@ static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uin
         if (!belongs_to_window(t, ts_ns))
             break;
         struct cursor frame = frame_of(batch, meta, snaplen);
-        if (decode_one(t, frame, beyond(batch, i, frame), ts_ns, group, &group->decoded[n]))
+        if (decode_one(t, frame, batch->wire ? batch->wire[i] : 0, ts_ns, group, &group->decoded[n]))
             fetch_beside(t, group->decoded, GROUP, n++);
     }
     group->count = n;

@@ -236,11 +236,14 @@ static enum vms_fate decode_cisco_hdlc(struct decoder *d, struct cursor c, struc
     return header ? decode_ethertype(d, c, p, be16(header + 2)) : VMS_FATE_SHORT_LINK;
 }
 
-enum vms_fate decode_frame(struct decoder *d, struct cursor frame, struct packet *p)
+enum vms_fate decode_frame(struct decoder *d, struct cursor frame, uint32_t wire, struct packet *p)
 {
-    if (d->link_type == LINK_ETHERNET)                  /* which is asked first: nearly all captures are */
-        return decode_plain(frame, p) ? VMS_FATE_FLOW : decode_ethernet(d, frame, p);
+    if (d->link_type == LINK_ETHERNET && decode_plain(frame, p))        /* nearly all are */
+        return VMS_FATE_FLOW;
+    if (wire > cursor_left(&frame))
+        p->beyond_capture = wire - (uint32_t)cursor_left(&frame);
     switch (d->link_type) {
+    case LINK_ETHERNET: return decode_ethernet(d, frame, p);
     case LINK_LINUX_SLL: return decode_cooked(d, frame, p, false);
     case LINK_LINUX_SLL2: return decode_cooked(d, frame, p, true);
     case LINK_RAW: case LINK_RAW_OPENBSD: case LINK_RAW_FILE: case LINK_IPV4: case LINK_IPV6:
