@@ -91,6 +91,13 @@ struct decoder {
 /* Fills `p`, which has begun, from a frame that had `wire` octets before it was cut; 0 where nobody can tell. */
 enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, uint32_t wire, struct packet *p);
 
+/* Whether 34 octets of a frame are those of Ethernet and IPv4 without tags, options or fragments. */
+static inline bool is_plain_ipv4(const uint8_t *frame)
+{
+    uint32_t type = be32(frame + 12) & 0xffffff00u;     /* the ethertype, version and header length; not the service */
+    return type == 0x08004500u && !(be16(frame + 20) & 0x3fff);
+}
+
 /* False, with nothing done, when the frame is not of the kind that most are: see plain.c. */
 bool decode_plain(struct cursor frame, struct packet *p);
 

@@ -6,7 +6,6 @@
 #include "decode.h"
 
 #define PLAIN_HEADERS (14 + 20 + 20)
-#define PLAIN_TYPE 0x08004500u      /* the ethertype, version and header length; without the type of service */
 
 bool decode_plain(struct cursor frame, struct packet *p)
 {
@@ -15,8 +14,7 @@ bool decode_plain(struct cursor frame, struct packet *p)
         return false;
     const uint8_t *ip = ethernet + 14, *tcp = ip + 20;
     uint32_t total = be16(ip + 2), tcp_size = (tcp[12] >> 4) * 4u;
-    bool is_plain = (be32(ethernet + 12) & 0xffffff00u) == PLAIN_TYPE && !(be16(ip + 6) & 0x3fff) &&
-                    ip[9] == TRANSPORT_TCP && tcp_size >= 20 && total >= 20 + tcp_size &&
+    bool is_plain = is_plain_ipv4(ethernet) && ip[9] == TRANSPORT_TCP && tcp_size >= 20 && total >= 20 + tcp_size &&
                     cursor_left(&frame) >= 14 + 20 + tcp_size;
     if (!is_plain)
         return false;

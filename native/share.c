@@ -16,7 +16,6 @@ enum {
     PLAIN_IPV4 = 0x0800, PLAIN_IPV6 = 0x86dd, PLAIN_VLAN = 0x8100, PLAIN_QINQ = 0x88a8,
     PLAIN_TAGS = 2
 };
-#define PLAIN_IPV4_TYPE 0x08004500u /* the ethertype, version and header length; without the type of service */
 
 /* The same for both directions, and in every run. */
 static inline uint32_t share_of_pair(const struct share *share, const uint8_t *src, const uint8_t *dst, size_t size)
@@ -45,9 +44,8 @@ static bool is_read_further(const uint8_t *ports)
 }
 
 /* Neither a tunnel nor a notice. */
-static bool is_plain(struct cursor *transport, uint8_t protocol)
+static bool is_plain(const uint8_t *ports, uint8_t protocol)
 {
-    const uint8_t *ports = cursor_peek(transport, 4);
     return ports && (protocol == TRANSPORT_TCP || (protocol == TRANSPORT_UDP && !is_read_further(ports)));
 }
 
@@ -55,7 +53,7 @@ static enum whose whose_ipv4(const struct share *share, struct cursor c)
 {
     const uint8_t *header = cursor_peek(&c, 20);
     if (!header || header[0] >> 4 != 4 || be16(header + 6) & 0x3fff || !cursor_take(&c, (header[0] & 15) * 4u) ||
-        !is_plain(&c, header[9]))
+        !is_plain(cursor_peek(&c, 4), header[9]))
         return WHOSE_UNKNOWN;
     return whose_pair(share, header + 12, header + 16, 4);
 }
@@ -63,7 +61,7 @@ static enum whose whose_ipv4(const struct share *share, struct cursor c)
 static enum whose whose_ipv6(const struct share *share, struct cursor c)
 {
     const uint8_t *header = cursor_take(&c, 40);
-    if (!header || header[0] >> 4 != 6 || !is_plain(&c, header[6]))
+    if (!header || header[0] >> 4 != 6 || !is_plain(cursor_peek(&c, 4), header[6]))
         return WHOSE_UNKNOWN;
     return whose_pair(share, header + 8, header + 24, 16);
 }
@@ -72,10 +70,7 @@ static enum whose whose_ipv6(const struct share *share, struct cursor c)
 static const uint8_t *plain_addresses(struct cursor c)
 {
     const uint8_t *at = cursor_peek(&c, 14 + 20 + 4);
-    if (!at || (be32(at + 12) & 0xffffff00u) != PLAIN_IPV4_TYPE || be16(at + 20) & 0x3fff)
-        return NULL;
-    bool is_plain = at[23] == TRANSPORT_TCP || (at[23] == TRANSPORT_UDP && !is_read_further(at + 34));
-    return is_plain ? at + 26 : NULL;
+    return at && is_plain_ipv4(at) && is_plain(at + 34, at[23]) ? at + 26 : NULL;
 }
 
 enum whose share_of_frame(const struct share *share, uint32_t link_type, struct cursor c)

@@ -184,15 +184,12 @@ def in_order(window: Snapshot) -> Snapshot:
     """
     records, bins = window.records, window.bins
     count = len(records) - _has_overflow(records)
-    order = np.lexsort((records["end_ns"][:count], records["place"][:count]))  # one packet can end many flows
-    place = np.empty(count, bins["record"].dtype)
-    place[order] = np.arange(count, dtype=place.dtype)
+    order = np.arange(len(records))  # the overflow stays where it is, behind them
+    order[:count] = np.lexsort((records["end_ns"][:count], records["place"][:count]))  # one packet can end many flows
+    place = np.empty(len(records), bins["record"].dtype)
+    place[order] = np.arange(len(records), dtype=place.dtype)
     bins["record"] = place[bins["record"]]
-    return replace(
-        window,
-        records=np.concatenate([records[order], records[count:]]),
-        bins=bins[np.argsort(bins["record"], kind="stable")],
-    )
+    return replace(window, records=records[order], bins=bins[np.argsort(bins["record"], kind="stable")])
 
 
 def _has_overflow(records: NumpyArray) -> bool:

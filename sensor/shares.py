@@ -41,9 +41,6 @@ WAITING_MESSAGES = 4
 LOOK_SECONDS = 0.1
 """So often the progress is looked at while nothing is told."""
 
-PIPE_OCTETS = 2**20
-"""A window of many flows has tens of millions of octets."""
-
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h
 
@@ -210,7 +207,7 @@ class _Running:
         """and handed on."""
         self.messages, theirs = multiprocessing.Pipe(duplex=False)
         with contextlib.suppress(OSError):  # more than the system lets one user have
-            fcntl.fcntl(theirs.fileno(), _F_SETPIPE_SZ, PIPE_OCTETS)
+            fcntl.fcntl(theirs.fileno(), _F_SETPIPE_SZ, messages.PIPE_OCTETS)
         with theirs:
             self._process: BaseProcess = multiprocessing.get_context("fork").Process(
                 target=worker_main,

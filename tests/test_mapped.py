@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pcaps.generator.files import Frame, pcap, pcapng
 from sensor.captures import FileSource
-from sensor.flowtable import FileState, MappedFile
+from sensor.flowtable import FileState, FlowTable, MappedFile
 from sensor.sources import Progress
 from tests.needs import PCAPS, SHARED_CAPTURES
 from tests.streams import MILLISECOND, SECOND, START, table_of, tcp_frame, udp_frame, without_length
@@ -42,6 +42,16 @@ def told(path: Path, is_mapped: bool, step_ns: int = 10 * SECOND) -> tuple[list[
         found.append(table.take_finished().tobytes())
     found += [table.take_finished().tobytes(), table.roll()[0].tobytes()]
     return found, table.counters(), str(source.damage) if source.damage else None
+
+
+def counted(path: Path, **options: object) -> FlowTable:
+    """All of it in one window."""
+    source, table = FileSource([str(path)]), table_of(window_ns=3600 * SECOND, **options)
+    source.open(table)
+    while source.poll(table) is not Progress.END:
+        pass
+    source.close()
+    return table
 
 
 def is_classic(path: Path) -> bool:
@@ -86,11 +96,7 @@ def test_byte_orders_and_resolutions(tmp_path: Path, order: str, nanoseconds: bo
     path = tmp_path / "capture"
     path.write_bytes(pcap(frames, order=order, nanoseconds=nanoseconds))
     assert is_classic(path)
-    source, table = FileSource([str(path)]), table_of(window_ns=3600 * SECOND)
-    source.open(table)
-    while source.poll(table) is not Progress.END:
-        pass
-    source.close()
+    table = counted(path)
     records, _ = table.roll()
     assert table.counters()["received"] == 300
     assert records["start_ns"].min() == frames[0][0]
@@ -130,12 +136,7 @@ def test_what_an_offload_left_without_a_length_is_as_long_as_on_the_wire(tmp_pat
         path = tmp_path / name
         path.write_bytes(pcap([(START, frame)], order=order, snaplen=snaplen))
         for looked_at in (0, 60):
-            source, table = FileSource([str(path)]), table_of(window_ns=3600 * SECOND, snaplen=looked_at)
-            source.open(table)
-            while source.poll(table) is not Progress.END:
-                pass
-            source.close()
-            (record,) = table.roll()[0]
+            (record,) = counted(path, snaplen=looked_at).roll()[0]
             assert record["c2s_bytes"] == len(frame) - 14
             assert record["c2s_payload_bytes"] == 30_000
 
