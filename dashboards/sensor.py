@@ -92,6 +92,9 @@ def sensor() -> Dashboard:
             " they had of their open window is lost; and how often the interface went away or down.", "short",
             level("workers", "running"), *lines(worker_deaths="died", interface_losses="interface lost")))
         .with_panel(series(
+            "Stamped by the NIC", "Packets whose timestamps are the NIC's, of those that were received.", "short",
+            *lines(received="received", adapter_timestamps="stamped by the NIC")))
+        .with_panel(series(
             "Odd packets", "Counted where they belong, but worth a look.", "short",
             *lines(fragments="fragments", orphan_fragments="fragments without their first", nested_too_deep="too many tunnels",
                    short_tcp="cut TCP headers", truncated="cut payloads", time_backwards="time stepped back")))

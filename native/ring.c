@@ -90,14 +90,17 @@ static uint8_t *whole_frame(struct tpacket3_hdr *header)
     return frame;
 }
 
-static void next_frames(struct vms_ring *ring, uint32_t most)
+/* Lays out the next packets of the block; returns how many of them the network card has stamped. */
+static uint32_t next_frames(struct vms_ring *ring, uint32_t most)
 {
     const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
+    uint32_t stamped = 0;
     ring->first = ring->count = 0;
     for (; ring->left && ring->count < FRAMES_AT_A_TIME && ring->count < most; ring->left--) {
         struct tpacket3_hdr *header = (struct tpacket3_hdr *)ring->at;
         const uint8_t *frame = whole_frame(header), *begin = ring->at + header->tp_mac, *end = begin + header->tp_snaplen;
         fetch_lines(frame, HEADERS);
+        stamped += (header->tp_status & TP_STATUS_TS_RAW_HARDWARE) != 0;
         ring->wire[ring->count] = header->tp_len + (uint32_t)(begin - frame);
         ring->batch[ring->count++] = (vms_meta_t){
             .sec = header->tp_sec, .fraction = header->tp_nsec,
@@ -105,6 +108,7 @@ static void next_frames(struct vms_ring *ring, uint32_t most)
         };
         ring->at += header->tp_next_offset;
     }
+    return stamped;
 }
 
 /* Counts what is left of the batch; false when the table has no room for all of it now. */
@@ -129,7 +133,7 @@ enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t
         if (ring->first == ring->count) {
             if (!ring->is_open && !open_block(ring))
                 return VMS_RING_IDLE;
-            next_frames(ring, (uint32_t)(end - ring->packets));
+            count_adapter_timestamps(table, next_frames(ring, (uint32_t)(end - ring->packets)));
         }
         if (!count_batch(ring, table))
             return VMS_RING_HELD;

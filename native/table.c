@@ -95,6 +95,11 @@ void vms_set_link_type(vms_table_t *t, uint32_t link_type)
     t->decoder.link_type = link_type;
 }
 
+void count_adapter_timestamps(vms_table_t *t, uint32_t packets)
+{
+    t->counters.adapter_timestamps += packets;
+}
+
 uint64_t vms_passed(const vms_table_t *t)
 {
     return t->share.passed;

@@ -28,4 +28,7 @@ struct batch {
 /* As vms_ingest. */
 uint32_t ingest_batch(vms_table_t *table, const struct batch *batch, uint32_t first, uint32_t count);
 
+/* So many packets of a source were stamped by the network card, and not by the system. */
+void count_adapter_timestamps(vms_table_t *table, uint32_t packets);
+
 #endif

@@ -211,6 +211,7 @@ typedef struct {
     uint64_t notices;               /* ARP, RARP, ND, DHCP, LLDP and CDP packets handed up */
     uint64_t notices_lost;          /* the same, too many in a window */
     uint64_t cards_lost;            /* network cards heard in a window but forgotten before its end: too many at a time */
+    uint64_t adapter_timestamps;    /* packets that the network card has stamped, of those that came through a ring */
     uint64_t scoreboards_missing;   /* TCP segments and ACKs that found no scoreboard: what they would show is `unknown` */
 } vms_counters_t;
 

@@ -1,4 +1,4 @@
-"""The capture NIC made ready for a mirror: up, unmerged packets, tags left on, the largest ring; put back at the end.
+"""The capture NIC made ready for a mirror, and put back: up, unmerged packets, tags left on, largest ring, stamps.
 
 GRO and LRO merge packets before they are captured: sizes, counts and times of single packets are gone. It takes
 CAP_NET_ADMIN; without it the capture goes on as the NIC is, and says what to run.
@@ -13,6 +13,8 @@ from typing import Any
 
 from pyroute2 import Ethtool, IPRoute, NetlinkError
 from pyroute2.ethtool.ioctl import EthtoolError
+
+from sensor.nicclock import FILTER_ALL, NicClock, receive_filter, set_receive_filter
 
 MERGING = ("rx-gro", "rx-gro-hw", "rx-gro-list", "rx-udp-gro-forwarding", "rx-lro")
 TAGS = ("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse")
@@ -38,10 +40,14 @@ def merging_features(interface: str) -> list[str]:
 
 
 class CaptureNic:
-    """Use as a context manager around the capture. ``meet`` before each time that the interface is opened."""
+    """Use as a context manager around the capture. ``meet`` before each time that the interface is opened.
 
-    def __init__(self, interface: str) -> None:
+    ``clock``: the NIC's own, if its stamps are wanted.
+    """
+
+    def __init__(self, interface: str, clock: NicClock | None = None) -> None:
         self._interface = interface
+        self._clock = clock
         self._number: int | None = None
         self._restore = ExitStack()
 
@@ -85,13 +91,14 @@ class CaptureNic:
         self._restore.callback(self._undo, self._take_down)
 
     def prepare(self) -> None:
-        """Switch off what changes packets on their way, and take the largest ring."""
+        """Switch off what changes packets on their way, take the largest ring, have packets stamped."""
         ethtool = Ethtool()
         try:
             self._features(ethtool)
             self._ring(ethtool)
         finally:
             ethtool.close()
+        self._stamps()
 
     def _features(self, ethtool: Any) -> None:
         try:
@@ -144,6 +151,20 @@ class CaptureNic:
             ethtool.set_rings(self._interface, rx=size)
         finally:
             ethtool.close()
+
+    def _stamps(self) -> None:
+        """Whoever had some packets stamped before, as PTP has its own, still has them."""
+        if self._clock is None or self._clock.out_of_step():
+            return
+        try:
+            before = receive_filter(self._interface)
+            if before == FILTER_ALL:
+                return
+            set_receive_filter(self._interface, FILTER_ALL)
+        except OSError:
+            return  # whoever opens it says why stamps are the host's
+        log.info("%s: stamps all packets until the capture ends", self._interface)
+        self._restore.callback(self._undo, lambda: set_receive_filter(self._interface, before))
 
     def _take_down(self) -> None:
         with IPRoute() as route:

@@ -35,7 +35,8 @@ LIVE_SNAPLEN = 512
 DEFAULT_SERIES = 100_000
 DEFAULT_USER = "nobody"
 LIVE_SETTINGS = (
-    "duration", "packets", "buffer_size", "direction", "source", "cpus", "user", "link_speed", "health_port",
+    "duration", "packets", "buffer_size", "direction", "source", "timestamps", "cpus", "user", "link_speed",
+    "health_port",
 )  # fmt: skip
 """Options of ``capture`` alone, which are fields of the settings as they are."""
 
@@ -265,6 +266,8 @@ OPTIONS: tuple[Option, ...] = (
            one_of("direction", ("in", "both")), "in", "in|both", ("capture",)),
     Option("source", "How packets are had of the kernel: by its ring (Ethernet, no --filter), by libpcap, or as fits.",
            one_of("source", ("auto", "ring", "libpcap")), "auto", "auto|ring|libpcap", ("capture",)),
+    Option("timestamps", "Who stamps packets: the host, the NIC (adapter), or the NIC where its clock is the system's.",
+           one_of("timestamps", ("auto", "host", "adapter")), "auto", "auto|host|adapter", ("capture",)),
     Option("cpus", "Processors that workers are bound to, one each in turn: 2,4-6.", parse_cpus, None, "LIST",
            ("capture",)),
     Option("user", "Who the processes become, started as root; unless it is given, the supervisor becomes the owner of "
@@ -327,6 +330,7 @@ class Settings:
     buffer_size: int = 64 * 2**20
     direction: str = "in"
     source: str = "auto"
+    timestamps: str = "auto"
     workers: int = 1
     cpus: tuple[int, ...] | None = None
     promiscuous: bool = True
@@ -400,6 +404,8 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         raise UsageError("--packets counts what one process captures; leave it or --workers out, or use --duration")
     if live.get("source") == "ring" and value["filter"]:
         raise UsageError("--filter is libpcap's: leave it out, or choose --source libpcap")
+    if live.get("timestamps") == "adapter" and (value["filter"] or live["source"] == "libpcap"):
+        raise UsageError("--timestamps adapter is the ring's: leave --filter and --source libpcap out")
     return Settings(
         filter=value["filter"],
         window=value["window"],

@@ -32,6 +32,7 @@ from sensor import logs
 from sensor.capturenic import CaptureNic
 from sensor.config import Settings
 from sensor.errors import PrivilegeError, SensorError
+from sensor.nicclock import NicClock
 from sensor.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SETPCAP, give_up, user_named
 from sensor.workerprocess import Duty, worker_main
 
@@ -151,6 +152,7 @@ def main(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as requests, ExitStack() as stack:
         task: Task = pickle.loads(requests.recv(_MOST))  # from who started this process, and has not begun to capture
         logs.setup(task.settings.log_format, task.settings.log_level)
+        clock = NicClock(task.interface) if task.settings.timestamps != "host" else None
         try:
             account = user_named(task.settings.user) if os.geteuid() == 0 else None
             give_up(account, keep=(CAP_NET_RAW, CAP_NET_ADMIN, CAP_SETPCAP))
@@ -160,8 +162,8 @@ def main(descriptor: int) -> None:
             return
         if account is not None and account.pw_uid != os.geteuid():
             log.info("root may not become %s here, for want of CAP_SETUID and CAP_SETGID, and stays", account.pw_name)
-        nic = stack.enter_context(CaptureNic(task.interface)) if task.settings.nic_setup else None
-        family = _Family(task)
+        nic = stack.enter_context(CaptureNic(task.interface, clock)) if task.settings.nic_setup else None
+        family = _Family(task, clock)
         stack.callback(family.end_all)
         with suppress(OSError):  # the supervisor is gone
             requests.send(b"{}")
@@ -196,8 +198,9 @@ def _be_called(name: str) -> None:
 class _Family:
     """The workers, by number."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, clock: NicClock | None) -> None:
         self._task = task
+        self._clock = clock
         self._pids: dict[int, int] = {}
 
     def start(self, worker: int, up: int, control: int) -> None:
@@ -205,7 +208,7 @@ class _Family:
         duty = self._task.duties[worker]
         pid = os.fork()
         if pid == 0:
-            _be_worker(self._task, duty, up, control)
+            _be_worker(self._task, duty, up, control, self._clock)
         self._pids[worker] = pid
 
     def end(self, worker: int, patience: float = WORKER_EXIT_SECONDS) -> int:
@@ -226,17 +229,18 @@ class _Family:
             self.end(worker)
 
 
-def _be_worker(task: Task, duty: Duty, up: int, control: int) -> NoReturn:
+def _be_worker(task: Task, duty: Duty, up: int, control: int, clock: NicClock | None) -> NoReturn:
     """What goes on in the fork; it never returns into the keeper's code."""
     status = 1
     try:
         _be_called(f"vms-worker-{duty.number + 1}")
+        kept = {0, 1, 2, up, control, *(clock.descriptors if clock else ())}
         for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
-            if descriptor not in (0, 1, 2, up, control):
+            if descriptor not in kept:
                 with suppress(OSError):
                     os.close(descriptor)
         pipes = Connection(up, readable=False), Connection(control, writable=False)
-        worker_main(task.settings, task.interface, duty, *pipes)
+        worker_main(task.settings, task.interface, duty, *pipes, clock)
         status = 0
     except Exception:
         traceback.print_exc()

@@ -227,6 +227,8 @@ SENSOR: tuple[Metric, ...] = (
     Metric("mirror_switch", "", "The switch that feeds this mirror, as LLDP or CDP said last.", needs="samples"),
     Metric("mirror_port", "", "And its port.", needs="samples"),
     Metric("cards_lost", "count", "Network cards (MAC addresses) heard, but too many to be followed."),
+    Metric("adapter_timestamps", "packets", "Stamped by the NIC, see --timestamps; the others by the host, or by "
+           "whoever wrote the file."),
     Metric("scoreboards_missing", "segments", "TCP segments whose cause could not be followed for want of memory."),
     Metric("mirror_duplicate_ratio", "ratio", "Mirror duplicates / packets received.", "ratio", "samples"),
     Metric("unseen_bytes", "octets", "ACKed, but lost by the mirror; of flows seen in both directions."),

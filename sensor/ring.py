@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import mmap
 import os
 import socket
@@ -14,10 +15,12 @@ from pathlib import Path
 from sensor.errors import InterfaceError
 from sensor.fanout import SOL_PACKET, let_in, let_nothing_in
 from sensor.flowtable import FlowTable, Ring, RingState
+from sensor.nicclock import NicClock
 from sensor.sources import Drops, Progress
 from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
 
 PACKET_ADD_MEMBERSHIP, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_RESERVE = 1, 5, 6, 10, 12
+PACKET_TIMESTAMP, BY_HOST, BY_NIC = 17, 0, 1 << 6  # SOF_TIMESTAMPING_RAW_HARDWARE, linux/net_tstamp.h
 TPACKET_V3, PACKET_MR_PROMISC, ETH_P_ALL = 2, 1, 3  # linux/if_packet.h, linux/if_ether.h
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
 LINK_TYPE_ETHERNET = 1
@@ -44,6 +47,11 @@ FRAME = 2048
 
 MOST = 2**32 - 1
 
+CLOCK_SECONDS = 1.0
+"""So often the NIC's clock is compared. One that nothing keeps any more goes off by microseconds."""
+
+log = logging.getLogger(__name__)
+
 
 def is_ethernet(interface: str) -> bool:
     """Whether its frames begin with an Ethernet header."""
@@ -67,6 +75,9 @@ class RingSource:
         self._nap = NAP_SECONDS * min(1.0, tap.buffer_size / NAP_RING)
         self._is_drained = False
         """Nothing is left of what had come when it was looked at last."""
+        self._clock: NicClock | None = None
+        self._is_stamped = False
+        self._clock_due = 0.0
 
     def open(self, table: FlowTable) -> None:
         """Make the socket and its ring; packets come once all is set."""
@@ -76,6 +87,7 @@ class RingSource:
             try:
                 self._socket = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
                 self._map_ring(stack)
+                self._ask_for_stamps()
                 self._bind()
             except PermissionError:
                 raise not_allowed(self._tap.interface) from None
@@ -93,6 +105,8 @@ class RingSource:
             if self._patience.wait() and (number := self._error()):
                 self._patience.fail(os.strerror(number))
             time.sleep(self._nap)
+        if self._clock is not None and time.monotonic() >= self._clock_due:
+            self._keep_in_step(self._clock)
         before = self._ring.packets
         state = table.ingest_ring(self._ring, MOST if self._packets_left is None else self._packets_left)
         counted = self._ring.packets - before
@@ -125,6 +139,36 @@ class RingSource:
         memory = stack.enter_context(mmap.mmap(self._socket.fileno(), size * count))
         self._ring = Ring(memory, size)
         stack.callback(self._ring.close)
+
+    def _ask_for_stamps(self) -> None:
+        """The NIC's, if its clock is wanted and fit; InterfaceError if it has to be, and is not."""
+        if self._tap.clock is None:
+            return
+        why = self._tap.clock.unfit()
+        if why is None:
+            self._clock = self._tap.clock
+            self._stamp(BY_NIC)
+        elif self._tap.must_be_stamped:
+            raise InterfaceError(f"{why}; choose --timestamps host, or auto")
+        else:
+            log.info("packets are stamped by the host: %s", why)
+
+    def _keep_in_step(self, clock: NicClock) -> None:
+        """Have the host stamp packets while the NIC's clock is off."""
+        self._clock_due = time.monotonic() + CLOCK_SECONDS
+        why = clock.out_of_step()
+        if self._is_stamped is (why is None):
+            return
+        if why is None:
+            self._stamp(BY_NIC)
+            log.warning("%s: packets are stamped by the NIC again", self._tap.interface)
+        else:
+            self._stamp(BY_HOST)
+            log.warning("packets are stamped by the host from here on: %s", why)
+
+    def _stamp(self, by: int) -> None:
+        self._socket.setsockopt(SOL_PACKET, PACKET_TIMESTAMP, by)
+        self._is_stamped = by == BY_NIC
 
     def _bind(self) -> None:
         """Until it has joined its group, a socket would get packets that another one gets too."""

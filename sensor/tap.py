@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sensor.config import LIVE_SNAPLEN
 from sensor.errors import InterfaceError, PrivilegeError
 from sensor.fanout import SOL_PACKET, Fanout
+from sensor.nicclock import NicClock
 
 PACKET_IGNORE_OUTGOING = 23  # linux/if_packet.h
 
@@ -24,7 +25,8 @@ class Tap:
     """What a source is told.
 
     ``wake`` is a file descriptor that ends a wait when it becomes readable. ``fanout`` is the group with which it
-    shares the interface's packets. ``packets``: so many and no more.
+    shares the interface's packets. ``packets``: so many and no more. ``clock``: the NIC's, whose stamps are taken while
+    it is in step; ``must_be_stamped``: it is an error if it is not at the start.
     """
 
     interface: str
@@ -36,6 +38,8 @@ class Tap:
     packets: int | None = None
     wake: int | None = None
     fanout: Fanout | None = None
+    clock: NicClock | None = None
+    must_be_stamped: bool = False
 
 
 class Patience:

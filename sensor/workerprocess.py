@@ -22,6 +22,7 @@ from sensor.errors import SensorError
 from sensor.fanout import Fanout
 from sensor.interface import LiveSource
 from sensor.messages import Failed, Ready, Told
+from sensor.nicclock import NicClock
 from sensor.privileges import give_up
 from sensor.ring import RingSource, is_ethernet
 from sensor.runner import make_table
@@ -46,13 +47,15 @@ class Duty:
     cpu: int | None = None
 
 
-def worker_main(settings: Settings, interface: str, duty: Duty, up: Connection, control: Connection) -> None:
-    """What the capture process runs."""
+def worker_main(
+    settings: Settings, interface: str, duty: Duty, up: Connection, control: Connection, clock: NicClock | None
+) -> None:
+    """What the capture process runs; ``clock`` as Tap has it."""
     if duty.cpu is not None:
         with contextlib.suppress(OSError):  # a processor that went offline: any other will do
             os.sched_setaffinity(0, {duty.cpu})
     logs.setup(settings.log_format, settings.log_level)
-    source = _source(settings, interface, duty, control)
+    source = _source(settings, interface, duty, control, clock)
     with contextlib.closing(source):
         try:
             table = make_table(settings)
@@ -79,8 +82,9 @@ def _end_of(control: Connection) -> Callable[[], bool]:
     return lambda: bool(poller.poll(0))
 
 
-def _source(settings: Settings, interface: str, duty: Duty, control: Connection) -> Source:
+def _source(settings: Settings, interface: str, duty: Duty, control: Connection, clock: NicClock | None) -> Source:
     """The ring, where it can be had: of Ethernet, without a filter, which is libpcap's."""
+    must_be_stamped = settings.timestamps == "adapter"
     tap = Tap(
         interface,
         settings.snaplen or LIVE_SNAPLEN,
@@ -91,9 +95,12 @@ def _source(settings: Settings, interface: str, duty: Duty, control: Connection)
         settings.packets,
         wake=control.fileno(),
         fanout=duty.fanout,
+        clock=clock,
+        must_be_stamped=must_be_stamped,
     )
     has_ring = is_ethernet(interface) and settings.filter is None
-    return RingSource(tap) if settings.source == "ring" or (settings.source == "auto" and has_ring) else LiveSource(tap)
+    takes_ring = settings.source == "ring" or must_be_stamped or (settings.source == "auto" and has_ring)
+    return RingSource(tap) if takes_ring else LiveSource(tap)
 
 
 class Sender:

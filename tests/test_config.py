@@ -183,6 +183,7 @@ def example(name: str) -> tuple[str, Any]:
         "buffer_size": ("'1MiB'", 2**20),
         "direction": ("'both'", "both"),
         "source": ("'libpcap'", "libpcap"),
+        "timestamps": ("'host'", "host"),
         "workers": ("3", 3),
         "user": ("'daemon'", "daemon"),
         "no_nic_setup": ("true", False),

@@ -29,6 +29,7 @@ def test_a_host_that_is_ready(influxdb: InfluxServer, open_place: Path) -> None:
     said = told(done.stdout)
     assert {grade for grade, _ in said.values()} == {"ok"}
     assert {"kernel", "capture", "NIC set-up", "interface", "offloads", "drops", "memory", "disk", "clock"} <= set(said)
+    assert said["timestamps"] == ("ok", "by the host: lo does not stamp every packet that it receives")
     assert said["interface"][1].startswith("lo: ")
     assert said["supervisor"] == ("ok", "becomes nobody, without capabilities")
     assert not (open_place / "new").exists()  # it only looks

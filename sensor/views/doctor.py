@@ -17,6 +17,7 @@ from sensor.config import Settings
 from sensor.errors import SensorError
 from sensor.flowtable import FlowTable, TableOptions
 from sensor.nic import COUNTERS, driver_losses, interfaces, link_of, speed_of
+from sensor.nicclock import NicClock
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/capability.h
 KERNEL_WANTED = (4, 20)
@@ -104,6 +105,9 @@ def _interface(name: str) -> Iterator[Checked]:
         yield Checked("offloads", "ok", text)
     else:
         yield Checked("offloads", "ok", "none that merge packets")
+    why = NicClock(name).out_of_step()
+    text = f"by the host: {why}" if why else "by the NIC, whose clock is in step with the system's"
+    yield Checked("timestamps", "ok", text)
     link = link_of(name)
     if link is not None:
         counted = {counter: link.counters.get(counter, 0) for counter in COUNTERS} | driver_losses(name)
