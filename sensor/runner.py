@@ -155,6 +155,7 @@ class Pipeline:
             health.watch(watched)
         self._flows = _flow_writer(settings, self._mind)
         self._failures: list[SensorError] = []
+        self._unkept: SensorError | None = None
         self._is_live = settings.live
         self._stack = ExitStack()
 
@@ -193,10 +194,11 @@ class Pipeline:
 
     def raise_failure(self) -> None:
         """Raise what went wrong in a sink first; say the rest."""
-        for failure in self._failures[1:]:
+        failures = [*self._failures, *([self._unkept] if self._unkept else [])]
+        for failure in failures[1:]:
             logs.failure(str(failure))
-        if self._failures:
-            raise self._failures[0]
+        if failures:
+            raise failures[0]
 
     def _take_window(self, snapshot: Snapshot) -> None:
         if self._mind is None:
@@ -220,22 +222,29 @@ class Pipeline:
             self._flows = None
 
     def _keep_in_mind(self) -> None:
+        """The last time is what counts in the end: a disk may have been full meanwhile."""
+        self._unkept = None
         try:
             if self._mind:
                 self._mind.save()
         except SensorError as failure:
-            self._fail(failure, "it is tried again, all else goes on")
+            self._unkept = failure
+            self._say(failure, "it is tried again, all else goes on")
 
     def _set_aside(self, sink: Sink, failure: SensorError) -> None:
         self._fail(failure, "this output ends here, all else goes on")
         self._sinks.remove(sink)
 
     def _fail(self, failure: SensorError, what_now: str) -> None:
-        """Keep it for the end; where that may be months away, say it now as well."""
-        if self._is_live:
-            log.warning("%s; %s", failure, what_now)
+        """Keep it for the end."""
+        self._say(failure, what_now)
         if str(failure) not in map(str, self._failures):
             self._failures.append(failure)
+
+    def _say(self, failure: SensorError, what_now: str) -> None:
+        """Now, where the end may be months away."""
+        if self._is_live:
+            log.warning("%s; %s", failure, what_now)
 
     def _close(self, sink: Sink) -> None:
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
+from sensor.config import build
 from sensor.errors import OutputError
 from sensor.identity import learned as module
 from sensor.identity.domains import Domain, domain_of
@@ -15,6 +18,7 @@ from sensor.identity.heard import Heard
 from sensor.identity.history import MOST_SPANS, History
 from sensor.identity.learned import Card, Learned
 from sensor.memory import Memory
+from sensor.runner import Pipeline
 
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 DEFAULT = domain_of((), None)
@@ -127,3 +131,30 @@ def test_a_damaged_part_is_refused() -> None:
     ):
         with pytest.raises((ValueError, TypeError, KeyError, IndexError)):
             Learned.from_json(kept)
+
+
+@pytest.mark.parametrize("is_full_at_the_end", [False, True])
+def test_the_last_time_that_it_is_kept_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full_at_the_end: bool
+) -> None:
+    """A disk that was full meanwhile is no failure; one that is so at the end is."""
+    path = tmp_path / "memory.json"
+    with Pipeline(build("read", {"to": ["none"], "memory": str(path)}), "eth1") as pipeline:
+        with monkeypatch.context() as full:
+            full.setattr(os, "fsync", no_space)
+            pipeline._keep_in_mind()
+        assert not path.exists()
+        if is_full_at_the_end:
+            monkeypatch.setattr(os, "fsync", no_space)
+    monkeypatch.undo()
+    if is_full_at_the_end:
+        with pytest.raises(OutputError, match="cannot keep what was learned: No space left on device"):
+            pipeline.raise_failure()
+    else:
+        pipeline.raise_failure()
+    assert path.exists() is not is_full_at_the_end
+
+
+def no_space(descriptor: int) -> None:
+    """What a full disk makes of a file that is to be written out."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sensor.memory import Memory
 from sensor.show import stored_reports
 from tests.lab import Lab, wait_until
 from tests.live import Sensor, workers_of
@@ -98,17 +99,17 @@ def test_a_stop_in_the_middle_of_a_window(lab: Lab, sensor: Sensor, tmp_path: Pa
 
 
 def test_a_disk_that_is_full(lab: Lab, sensor: Sensor, tmp_path: Path) -> None:
-    """The store's oldest windows go, which is said once and counted; the capture and its totals go on."""
+    """The store's oldest windows go, which is said once and counted; what was learned is kept; the capture goes on."""
     with small_disk(tmp_path / "disk", 300 * 1024) as disk:
         sensor.directory = disk
-        # What is learned is kept elsewhere: whether it still fits beside a store that takes all there is, is chance.
-        memory = ("--memory", str(tmp_path / "memory.json"))
-        process = sensor.capture("--window", "200ms", "--to", "store", "--store-size", "1MiB", *memory)
+        process = sensor.capture("--window", "200ms", "--to", "store", "--store-size", "1MiB")
         with talk(lab, every=0.002) as sent:
             wait_until(lambda: _removed(disk), "the oldest windows to go", timeout=40)
         ended = sensor.ended(process, signal.SIGTERM)
         kept = list(stored_reports(disk / "store", damaged := []))
-    assert (ended.received, damaged) == (len(sent), [])
+        learned = Memory(disk / "store" / "memory.json").load()
+    assert (ended.status, ended.received, damaged) == (0, len(sent), []), ended.errors
+    assert learned
     assert ended.errors.count("the oldest windows are removed from now on") == 1
     windows = [report.start_ns for report in kept]
     assert windows == sorted(windows)

@@ -6,7 +6,7 @@
     DIR/vmsensor.lock       held by the one process that writes here
 
 It is the default destination, and the spool in front of InfluxDB. When it is full, or the disk is, the oldest segment
-goes first.
+goes first. Of a disk that was full, it leaves others the room of a segment.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class SpoolSink:
         self._ends_ns: dict[int, int] = {}
         self._last: Block | None = None
         self._said_full = False
+        self._was_disk_full = False
         self._fd: int | None = None
 
     def open(self) -> None:
@@ -124,6 +125,7 @@ class SpoolSink:
         block = pack(self._in_its_own_time(report))
         size = sum(map(len, block))
         self._remove_old(report.end_ns, size)
+        self._leave_room(size)
         if self.end.offset >= self._limits.segment:
             self._next_segment()
         while True:
@@ -133,6 +135,7 @@ class SpoolSink:
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise OutputError(f"{self.directory}: cannot write to the store: {error.strerror}") from None
+                self._was_disk_full = True
                 if not self._remove_oldest("the disk is full"):
                     self._lose(error)
                     return
@@ -188,6 +191,12 @@ class SpoolSink:
         if self._limits.most_age_ns is not None:
             while self._oldest_end_ns() < now_ns - self._limits.most_age_ns and self._remove_oldest(None):
                 pass
+
+    def _leave_room(self, size: int) -> None:
+        """For what else is kept on a disk that has been full, what the sensor has learned above all."""
+        while self._was_disk_full and _free(self.directory) < self._limits.segment + size:
+            if not self._remove_oldest("the disk is full"):
+                return
 
     def _oldest_end_ns(self) -> int:
         """When the last window of the oldest segment ended."""
@@ -259,6 +268,12 @@ class SpoolSink:
         finally:
             os.close(self._fd)
             self._fd = None
+
+
+def _free(directory: Path) -> int:
+    """Octets that are free for an ordinary user where the directory is."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _write_all(fd: int, octets: bytes | memoryview) -> None:
