@@ -75,6 +75,8 @@ class RingSource:
         self._nap = NAP_SECONDS * min(1.0, tap.buffer_size / NAP_RING)
         self._is_drained = False
         """Nothing is left of what had come when it was looked at last."""
+        self._is_flowing = False
+        """But something had: to wait for the next packet, only to nap then, would be to wake twice."""
         self._clock: NicClock | None = None
         self._is_stamped = False
         self._clock_due = 0.0
@@ -102,7 +104,7 @@ class RingSource:
         if self._packets_left == 0:
             return Progress.END
         if self._is_drained:
-            if self._patience.wait() and (number := self._error()):
+            if not self._is_flowing and self._patience.wait() and (number := self._error()):
                 self._patience.fail(os.strerror(number))
             time.sleep(self._nap)
         if self._clock is not None and time.monotonic() >= self._clock_due:
@@ -113,6 +115,7 @@ class RingSource:
         if self._packets_left is not None:
             self._packets_left -= counted
         self._is_drained = state is RingState.IDLE
+        self._is_flowing = counted > 0
         return Progress.READ if counted and self._is_drained else _OF_STATE[state]
 
     def drops(self) -> Drops:
