@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import base64
 import json
+import os
 import signal
 import socket
 import ssl
@@ -103,6 +104,7 @@ class Server(ABC):
         """Let the server hang: connections are still accepted by the kernel, and never answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads, which may be busy with a request
 
     def thaw(self) -> None:
         """Let it go on."""
