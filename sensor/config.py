@@ -404,8 +404,10 @@ def build(command: str, given: Mapping[str, Any], file: Path | None = None) -> S
         raise UsageError("--packets counts what one process captures; leave it or --workers out, or use --duration")
     if live.get("source") == "ring" and value["filter"]:
         raise UsageError("--filter is libpcap's: leave it out, or choose --source libpcap")
-    if live.get("timestamps") == "adapter" and (value["filter"] or live["source"] == "libpcap"):
-        raise UsageError("--timestamps adapter is the ring's: leave --filter and --source libpcap out")
+    if value["filter"] or live.get("source") == "libpcap":
+        if live.get("timestamps") == "adapter":
+            raise UsageError("--timestamps adapter is the ring's: leave --filter and --source libpcap out")
+        live["timestamps"] = "host"
     return Settings(
         filter=value["filter"],
         window=value["window"],

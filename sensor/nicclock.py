@@ -24,7 +24,7 @@ DEVICE = "/dev/ptp{}"
 
 FILTER_NONE, FILTER_ALL = 0, 1  # hwtstamp_rx_filters, linux/net_tstamp.h
 
-_RX_HARDWARE, _RAW_HARDWARE = 1 << 2, 1 << 6  # SOF_TIMESTAMPING_*, linux/net_tstamp.h
+_RX_HARDWARE, RAW_HARDWARE = 1 << 2, 1 << 6  # SOF_TIMESTAMPING_*, linux/net_tstamp.h
 _SIOCETHTOOL, _SIOCSHWTSTAMP, _SIOCGHWTSTAMP = 0x8946, 0x89B0, 0x89B1  # linux/sockios.h
 _ETHTOOL_GET_TS_INFO = 0x41  # linux/ethtool.h
 _TS_INFO = struct.Struct("IIiI3II3I")  # struct ethtool_ts_info
@@ -46,7 +46,7 @@ class Stamping(NamedTuple):
     @property
     def is_of_all(self) -> bool:
         """Whether every packet that is received can be stamped."""
-        wanted = _RX_HARDWARE | _RAW_HARDWARE
+        wanted = _RX_HARDWARE | RAW_HARDWARE
         return self.takes & wanted == wanted and self.clock >= 0 and bool(self.filters & 1 << FILTER_ALL)
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from sensor.errors import InterfaceError
 from sensor.fanout import SOL_PACKET, let_in, let_nothing_in
 from sensor.flowtable import FlowTable, Ring, RingState
-from sensor.nicclock import NicClock
+from sensor.nicclock import RAW_HARDWARE, NicClock
 from sensor.sources import Drops, Progress
 from sensor.tap import READ_TIMEOUT_MS, Patience, Tap, leave_out_sent, no_such_interface, not_allowed, switched_off
 
 PACKET_ADD_MEMBERSHIP, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_RESERVE = 1, 5, 6, 10, 12
-PACKET_TIMESTAMP, BY_HOST, BY_NIC = 17, 0, 1 << 6  # SOF_TIMESTAMPING_RAW_HARDWARE, linux/net_tstamp.h
+PACKET_TIMESTAMP, BY_HOST, BY_NIC = 17, 0, RAW_HARDWARE
 TPACKET_V3, PACKET_MR_PROMISC, ETH_P_ALL = 2, 1, 3  # linux/if_packet.h, linux/if_ether.h
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
 LINK_TYPE_ETHERNET = 1

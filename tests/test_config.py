@@ -235,6 +235,13 @@ def test_a_file_serves_both_commands(toml: Callable[[str], Path]) -> None:
     assert build("capture", {}, path).duration == 5 * SECOND
 
 
+@pytest.mark.parametrize("given", [{"filter": "tcp"}, {"source": "libpcap"}])
+def test_what_goes_through_libpcap_is_stamped_by_the_host(given: dict[str, str]) -> None:
+    """So no NIC is asked to stamp what nobody would take."""
+    assert build("capture", given).timestamps == "host"
+    assert build("capture", {}).timestamps == "auto"
+
+
 def test_limits_stand_in_a_table_of_their_own(toml: Callable[[str], Path]) -> None:
     """What the file says instead of the defaults; every other limit has its default."""
     limits = build("capture", {}, toml("window = '1s'\n[limits]\nvm_silence = 60\n")).limits

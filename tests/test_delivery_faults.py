@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -320,6 +323,23 @@ def test_a_full_disk_costs_the_oldest_windows(tmp_path: Path, caplog: pytest.Log
         (disk / "learned").write_bytes(bytes(8192))  # a segment's room is left to others
         with pytest.raises(DeliveryError, match="windows are kept"):
             sink.close()
+
+
+def test_a_disk_that_does_not_say_what_is_free_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was full once: leaving room to others costs no window."""
+    sink = SpoolSink(tmp_path / "store", SpoolLimits(segment_bytes=1))
+    sink.open()
+    sink._was_disk_full = True
+    monkeypatch.setattr(shutil, "disk_usage", gone)
+    for window in range(3):
+        sink.write(make_report(window))
+    sink.close()
+    assert [block.start_ns for block in read_blocks(tmp_path / "store")] == [make_report(w).start_ns for w in range(3)]
+
+
+def gone(place: Path) -> None:
+    """What a directory that was removed has to say."""
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def fill(path: Path) -> None:

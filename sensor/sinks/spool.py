@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,9 +196,16 @@ class SpoolSink:
 
     def _leave_room(self, size: int) -> None:
         """For what else is kept on a disk that has been full, what the sensor has learned above all."""
-        while self._was_disk_full and _free(self.directory) < self._limits.segment + size:
+        while self._was_disk_full and self._free() < self._limits.segment + size:
             if not self._remove_oldest("the disk is full"):
                 return
+
+    def _free(self) -> float:
+        """Octets; without end where that is not known: writing will say what is wrong."""
+        try:
+            return shutil.disk_usage(self.directory).free
+        except OSError:
+            return math.inf
 
     def _oldest_end_ns(self) -> int:
         """When the last window of the oldest segment ended."""
@@ -268,12 +277,6 @@ class SpoolSink:
         finally:
             os.close(self._fd)
             self._fd = None
-
-
-def _free(directory: Path) -> int:
-    """Octets that are free for an ordinary user where the directory is."""
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _write_all(fd: int, octets: bytes | memoryview) -> None:
