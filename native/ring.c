@@ -11,9 +11,13 @@
  * that PACKET_RESERVE has left in front of the frame.
  */
 
+#define _DEFAULT_SOURCE 1           /* nanosleep */
+
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "bytes.h"
 #include "cache.h"
@@ -21,7 +25,10 @@
 
 #define FRAMES_AT_A_TIME 1024
 #define BATCHES_AT_A_TIME 16        /* then the caller may look whether it should end */
+#define NAPS_AT_A_TIME 5            /* likewise; to come back after each would cost as much as to count a few hundred packets */
 #define HEADERS 128                 /* octets, of most frames: another processor has just written them */
+#define SMALL 640                   /* with its header: all that the usual snap length leaves */
+#define AHEAD 1024
 #define MACS 12
 #define TAG 4
 
@@ -90,16 +97,30 @@ static uint8_t *whole_frame(struct tpacket3_hdr *header)
     return frame;
 }
 
+/* Where a packet's header lies, only the one before it tells: so small packets are fetched as the stream of octets that
+   they are, and of larger ones, of which most is not needed, each by itself. Returns up to where it has fetched. */
+static const uint8_t *fetch_ahead(const uint8_t *fetched, const uint8_t *frame, uint32_t size)
+{
+    if (size > SMALL) {
+        fetch_lines(frame, HEADERS);
+        return frame + size;
+    }
+    for (; fetched < frame + AHEAD; fetched += CACHE_LINE)
+        fetch_line(fetched);
+    return fetched;
+}
+
 /* Lays out the next packets of the block; returns how many of them the network card has stamped. */
 static uint32_t next_frames(struct vms_ring *ring, uint32_t most)
 {
     const uint8_t *block = ring->blocks + (uint64_t)ring->block * ring->block_size;
+    const uint8_t *fetched = ring->at;
     uint32_t stamped = 0;
     ring->first = ring->count = 0;
     for (; ring->left && ring->count < FRAMES_AT_A_TIME && ring->count < most; ring->left--) {
         struct tpacket3_hdr *header = (struct tpacket3_hdr *)ring->at;
         const uint8_t *frame = whole_frame(header), *begin = ring->at + header->tp_mac, *end = begin + header->tp_snaplen;
-        fetch_lines(frame, HEADERS);
+        fetched = fetch_ahead(fetched, frame, header->tp_next_offset);
         stamped += (header->tp_status & TP_STATUS_TS_RAW_HARDWARE) != 0;
         ring->wire[ring->count] = header->tp_len + (uint32_t)(begin - frame);
         ring->batch[ring->count++] = (vms_meta_t){
@@ -126,19 +147,43 @@ static bool count_batch(struct vms_ring *ring, vms_table_t *table)
     return true;
 }
 
-enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most)
+/* Counts what has come, up to so many packets in all. */
+static enum vms_ring_state count_some(struct vms_ring *ring, vms_table_t *table, uint64_t end)
 {
-    uint64_t end = ring->packets + most;
+    uint64_t before = ring->packets;
     for (uint32_t batches = 0; batches < BATCHES_AT_A_TIME && ring->packets < end; batches++) {
         if (ring->first == ring->count) {
             if (!ring->is_open && !open_block(ring))
-                return VMS_RING_IDLE;
+                return ring->packets == before ? VMS_RING_IDLE : VMS_RING_FLOWING;
             count_adapter_timestamps(table, next_frames(ring, (uint32_t)(end - ring->packets)));
         }
         if (!count_batch(ring, table))
             return VMS_RING_HELD;
     }
     return VMS_RING_MORE;
+}
+
+static void sleep_for(uint32_t ns)
+{
+    nanosleep(&(struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000}, NULL);
+}
+
+static bool is_woken(int wake)
+{
+    return poll(&(struct pollfd){.fd = wake, .events = POLLIN}, 1, 0) != 0;
+}
+
+enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most, uint32_t nap_ns, int wake)
+{
+    const uint64_t end = ring->packets + most;
+    uint32_t naps = nap_ns ? NAPS_AT_A_TIME : 1;
+    enum vms_ring_state state;
+    do {
+        if (nap_ns)
+            sleep_for(nap_ns);
+        state = count_some(ring, table, end);
+    } while (state == VMS_RING_FLOWING && ring->packets < end && --naps && !is_woken(wake));
+    return state;
 }
 
 uint64_t vms_ring_packets(const vms_ring_t *ring)

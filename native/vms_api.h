@@ -352,15 +352,17 @@ typedef struct vms_ring vms_ring_t;
 enum vms_ring_state {
     VMS_RING_MORE,                  /* there may be more */
     VMS_RING_HELD,                  /* as when vms_ingest counts fewer than all: roll, or take finished flows */
-    VMS_RING_IDLE                   /* all that had come is counted */
+    VMS_RING_FLOWING,               /* all that had come is counted, and something had */
+    VMS_RING_IDLE                   /* nothing had come */
 };
 
 /* `blocks` is the socket's mapped memory, which outlives the ring. NULL when there is no memory. */
 vms_ring_t *vms_ring_open(uint8_t *blocks, uint32_t block_size, uint32_t block_count);
 void vms_ring_close(vms_ring_t *ring);
 
-/* Counts some packets, at most `most` of those that no call has looked at before. */
-enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most);
+/* Counts some packets, at most `most` of those that no call has looked at before. With a nap, sleeps for so long before
+   it looks, and does both again, a few times, while packets flow and nothing can be read from `wake`. */
+enum vms_ring_state vms_ring_poll(vms_ring_t *ring, vms_table_t *table, uint32_t most, uint32_t nap_ns, int wake);
 
 /* How many packets were counted. */
 uint64_t vms_ring_packets(const vms_ring_t *ring);

@@ -210,9 +210,12 @@ class FlowTable:
         """Count some packets of a mapped file."""
         return FileState(lib.vms_file_poll(file.handle, self._table))
 
-    def ingest_ring(self, ring: Ring, most: int) -> RingState:
-        """Count some packets of a ring, at most ``most`` of those that were not looked at before."""
-        return RingState(lib.vms_ring_poll(ring.handle, self._table, most))
+    def ingest_ring(self, ring: Ring, most: int, nap_ns: int = 0, wake: int = -1) -> RingState:
+        """Count some packets of a ring, at most ``most`` of those that were not looked at before.
+
+        With a nap, sleep before; and again, a few times, while packets flow and nothing can be read from ``wake``.
+        """
+        return RingState(lib.vms_ring_poll(ring.handle, self._table, most, nap_ns, wake))
 
 
 def _room(ctype: str, count: int) -> tuple[NumpyArray, Any]:
@@ -230,6 +233,7 @@ class RingState(IntEnum):
 
     MORE = lib.VMS_RING_MORE
     HELD = lib.VMS_RING_HELD
+    FLOWING = lib.VMS_RING_FLOWING
     IDLE = lib.VMS_RING_IDLE
 
 

@@ -49,7 +49,7 @@ class LiveSource:
         table.set_link_type(int(self._handle.datalink()))
 
     def poll(self, table: FlowTable) -> Progress:
-        """Count one batch, waiting for it no longer than the read timeout."""
+        """Count one batch, waiting for it a moment."""
         if self._batches.left:
             return self._batches.feed(table)
         if self._packets_left == 0:

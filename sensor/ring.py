@@ -72,11 +72,10 @@ class RingSource:
         self._stack = contextlib.ExitStack()
         self._patience = Patience(tap)
         self._passed = self._dropped = 0
-        self._nap = NAP_SECONDS * min(1.0, tap.buffer_size / NAP_RING)
-        self._is_drained = False
-        """Nothing is left of what had come when it was looked at last."""
-        self._is_flowing = False
-        """But something had: to wait for the next packet, only to nap then, would be to wake twice."""
+        self._nap_ns = round(1e9 * NAP_SECONDS * min(1.0, tap.buffer_size / NAP_RING))
+        self._wake = -1 if tap.wake is None else tap.wake
+        self._state = RingState.MORE
+        """What the last look came to."""
         self._clock: NicClock | None = None
         self._is_stamped = False
         self._clock_due = 0.0
@@ -100,23 +99,21 @@ class RingSource:
         table.set_link_type(LINK_TYPE_ETHERNET)
 
     def poll(self, table: FlowTable) -> Progress:
-        """Count some packets, waiting for them no longer than the read timeout."""
+        """Count some packets, waiting for them a moment."""
         if self._packets_left == 0:
             return Progress.END
-        if self._is_drained:
-            if not self._is_flowing and self._patience.wait() and (number := self._error()):
-                self._patience.fail(os.strerror(number))
-            time.sleep(self._nap)
+        if self._state is RingState.IDLE and self._patience.wait() and (number := self._error()):
+            self._patience.fail(os.strerror(number))
         if self._clock is not None and time.monotonic() >= self._clock_due:
             self._keep_in_step(self._clock)
-        before = self._ring.packets
-        state = table.ingest_ring(self._ring, MOST if self._packets_left is None else self._packets_left)
+        before, most = self._ring.packets, MOST if self._packets_left is None else self._packets_left
+        # to wait for the next packet of those that flow, only to nap then, would be to wake twice
+        nap_ns = self._nap_ns if self._state in (RingState.IDLE, RingState.FLOWING) else 0
+        self._state = table.ingest_ring(self._ring, most, nap_ns, self._wake)
         counted = self._ring.packets - before
         if self._packets_left is not None:
             self._packets_left -= counted
-        self._is_drained = state is RingState.IDLE
-        self._is_flowing = counted > 0
-        return Progress.READ if counted and self._is_drained else _OF_STATE[state]
+        return Progress.READ if counted and self._state is RingState.IDLE else _OF_STATE[self._state]
 
     def drops(self) -> Drops:
         """What the socket says, which is what came since it was asked last."""
@@ -200,4 +197,9 @@ class RingSource:
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-_OF_STATE = {RingState.MORE: Progress.READ, RingState.HELD: Progress.HELD, RingState.IDLE: Progress.IDLE}
+_OF_STATE = {
+    RingState.MORE: Progress.READ,
+    RingState.HELD: Progress.HELD,
+    RingState.FLOWING: Progress.READ,
+    RingState.IDLE: Progress.IDLE,
+}

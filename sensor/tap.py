@@ -16,6 +16,9 @@ from sensor.nicclock import NicClock
 PACKET_IGNORE_OUTGOING = 23  # linux/if_packet.h
 
 READ_TIMEOUT_MS = 100
+"""So long the kernel keeps packets at most, before it hands them over."""
+QUIET_MS = 250
+"""So often a source of a silent wire comes round: to close windows by the clock, and to see whether it is over."""
 DRAIN_SECONDS = 3 * READ_TIMEOUT_MS / 1000
 """How long a socket whose interface has gone is still read: the kernel hands over its last block a little later."""
 
@@ -60,7 +63,7 @@ class Patience:
     def wait(self) -> bool:
         """Until there is something to read, or a moment has passed; True when the socket reports an error."""
         if self._failure is None:
-            return any(events & (select.POLLERR | select.POLLHUP) for _, events in self._poller.poll(READ_TIMEOUT_MS))
+            return any(events & (select.POLLERR | select.POLLHUP) for _, events in self._poller.poll(QUIET_MS))
         if time.monotonic() >= self._drained:
             raise self._failure
         time.sleep(READ_TIMEOUT_MS / 1000)  # a poll would return at once, with the error

@@ -31,6 +31,7 @@ from sensor.tap import Tap
 from tests.lab import Lab
 from tests.live import Sensor
 from tests.needs import need_root, need_tool
+from tests.ringblocks import block
 from tests.streams import START, table_of, udp_frame
 
 PTP_EVENTS = 12  # HWTSTAMP_FILTER_PTP_V2_EVENT
@@ -253,19 +254,6 @@ def test_a_clock_that_is_not_fit_at_the_start_is_not_used(nic: Nic) -> None:
     nic.ahead_ns = TAI_NS
     with pytest.raises(InterfaceError, match=r"^the clock of eth1 is 37.* choose --timestamps host, or auto$"):
         Source(NicClock("eth1"), must_be_stamped=True).open(table)
-
-
-def block(frames: list[tuple[int, int, bytes]], size: int) -> bytes:
-    """A block of a ring with these packets, each of a status and a time: linux/if_packet.h, TPACKET_V3."""
-    packets = b""
-    for number, (status, ns, frame) in enumerate(frames):
-        room = 48 + 16 + -(-len(frame) // 16) * 16
-        ahead = 0 if number == len(frames) - 1 else room
-        sec, nsec = divmod(ns, 1_000_000_000)
-        head = struct.pack("6I2H", ahead, sec, nsec, len(frame), len(frame), status, 64, 64)
-        packets += (head.ljust(64, b"\0") + frame).ljust(room, b"\0")
-    head = struct.pack("6I", 3, 0, 1, len(frames), 64, len(packets))
-    return (head.ljust(64, b"\0") + packets).ljust(size, b"\0")
 
 
 def test_packets_that_the_nic_has_stamped_are_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from sensor.flowtable import FlowTable, Ring, RingState
 from tests.lab import Lab
 from tests.live import Sensor, workers_of
-from tests.streams import tcp_frame, without_length
+from tests.ringblocks import block
+from tests.streams import START, table_of, tcp_frame, without_length
 from tests.test_workers import REPLAYED, frames, overlay, send, summed, udp_frame
 
 KINDS = ("ring", "libpcap")
@@ -117,6 +120,42 @@ def test_what_is_sent_is_left_out(lab: Lab, tmp_path: Path) -> None:
         time.sleep(0.3)
         found[direction] = sensor.ended(process, signal.SIGTERM).received
     assert found == {"in": 3, "both": 8}
+
+
+def handed_over(packets: int) -> tuple[Ring, FlowTable]:
+    """A ring of two blocks, the first of which has these packets, and a table for them."""
+    size = 1 << 16
+    memory = mmap.mmap(-1, 2 * size)
+    memory[:size] = block([(0, START + i, udp_frame("10.0.0.1", "10.1.0.1")) for i in range(packets)], size)
+    return Ring(memory, size), table_of()
+
+
+def test_naps_go_on_while_packets_flow() -> None:
+    """Without a nap one look is all; with it, until a nap brings nothing, or somebody wants the worker."""
+    silent, wanted = os.pipe(), os.pipe()
+    os.close(wanted[1])
+    turns = {"no nap": (0, -1), "silence": (1_000_000, silent[0]), "wanted": (1_000_000, wanted[0])}
+    found = {}
+    for name, (nap_ns, wake) in turns.items():
+        ring, table = handed_over(3)
+        state = table.ingest_ring(ring, 100, nap_ns, wake)
+        found[name] = (state, ring.packets, table.ingest_ring(ring, 100))
+        ring.close()
+    for descriptor in (*silent, wanted[0]):
+        os.close(descriptor)
+    assert found == {
+        "no nap": (RingState.FLOWING, 3, RingState.IDLE),
+        "silence": (RingState.IDLE, 3, RingState.IDLE),
+        "wanted": (RingState.FLOWING, 3, RingState.IDLE),
+    }
+
+
+def test_a_nap_does_not_pass_over_the_number_that_was_asked_for() -> None:
+    """The rest of the block is left for the next look."""
+    ring, table = handed_over(5)
+    looks = [(table.ingest_ring(ring, 2, 1_000_000), ring.packets) for _ in range(3)]
+    ring.close()
+    assert looks == [(RingState.MORE, 2), (RingState.MORE, 4), (RingState.IDLE, 5)]
 
 
 def test_frames_that_are_not_ethernet_are_for_libpcap(lab: Lab, tmp_path: Path) -> None:
