@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from sensor import logs
 from sensor.account import can_import, supervisor_account
@@ -49,7 +49,7 @@ def capture(settings: Settings, interface: str, sinks: Sequence[Sink] = (), dete
         give_up(account)  # before the first thread, which would keep its own
         stop = stack.enter_context(stop_on_signals())
         keeper.await_ready()
-        nic = NicWatch(interface, settings.link_speed)
+        nic = stack.enter_context(closing(NicWatch(interface, settings.link_speed)))
         workers = stack.enter_context(Workers(settings, interface, keeper, stop, (gaps, nic), notifier))
         workers.await_ready()
         figures: list[Callable[[], Figures]] = [workers.health, nic.figures]

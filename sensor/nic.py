@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 COUNTERS = ("rx_dropped", "rx_missed_errors", "rx_fifo_errors", "rx_errors")
 """Netlink's counters (``struct rtnl_link_stats64``) of frames that came in and got no further: no handler, or no room
 in a processor's backlog or for the driver; no room in the ring; in the NIC's own buffer; damaged by the cable."""
+
+TRAFFIC = ("rx_packets", "rx_bytes")
+"""And of all that came in."""
 
 _IFF_UP = 1  # linux/if.h
 
@@ -61,20 +65,41 @@ def _interfaces(route: IPRoute) -> Iterator[Interface]:
         )
 
 
+class Links:
+    """Asks for an interface again and again, through one socket: to open one takes longer than to ask."""
+
+    def __init__(self) -> None:
+        self._route: IPRoute | None = None
+
+    def of(self, interface: str) -> Link | None:
+        """The interface as it is now; None when there is none of that name."""
+        try:
+            self._route = self._route or IPRoute()
+            (link,) = self._route.link("get", ifname=interface)
+        except NetlinkError:
+            return None
+        except (OSError, ValueError):
+            self.close()  # whatever is wrong with the socket, the next one is another
+            return None
+        is_dark = bool(link["flags"] & _IFF_UP) and link.get_attr("IFLA_CARRIER") == 0
+        return Link(int(link["index"]), int(link.get_attr("IFLA_MTU") or 0), _counters(link), is_dark)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._route is not None:
+            self._route.close()
+        self._route = None
+
+
 def link_of(interface: str) -> Link | None:
-    """The interface as it is now; None when there is none of that name."""
-    try:
-        with IPRoute() as route:
-            (link,) = route.link("get", ifname=interface)
-    except (NetlinkError, OSError, ValueError):
-        return None
-    is_dark = bool(link["flags"] & _IFF_UP) and link.get_attr("IFLA_CARRIER") == 0
-    return Link(int(link["index"]), int(link.get_attr("IFLA_MTU") or 0), _counters(link), is_dark)
+    """The interface, asked for once."""
+    with contextlib.closing(Links()) as links:
+        return links.of(interface)
 
 
 def _counters(link: Any) -> dict[str, int]:
     told = link.get_attr("IFLA_STATS64") or link.get_attr("IFLA_STATS") or {}
-    return {str(name): int(value) for name, value in dict(told).items() if isinstance(value, int)}
+    return {name: int(told[name]) for name in (*COUNTERS, *TRAFFIC) if name in told}
 
 
 def backlog_drops() -> int | None:
@@ -106,7 +131,7 @@ def _statistics(interface: str) -> list[tuple[str, int]]:
         return []
     try:
         return [(str(name), int(count)) for name, count in ethtool.get_statistics()]
-    except (EthtoolError, OSError, ValueError, AttributeError):  # pyroute2's first releases have no such call
+    except (EthtoolError, OSError, ValueError, AssertionError):  # pyroute2 may assert that a driver has counters
         return []
     finally:
         ethtool.close()

@@ -52,7 +52,8 @@ class NicWatch:
         self._given_speed = speed
         self._clock = clock
         self._totals: Counter[str] = Counter()
-        self._link = nic.link_of(interface)
+        self._links = nic.Links()
+        self._link = self._links.of(interface)
         self._backlog_before = nic.backlog_drops()
         self._driver = nic.driver_losses(interface)
         """What was lost before the capture is in these, and so not its loss."""
@@ -66,13 +67,13 @@ class NicWatch:
     @property
     def number(self) -> int | None:
         """The interface's index; another one once it was re-created, None while there has been none."""
-        link = nic.link_of(self._interface)
+        link = self._links.of(self._interface)
         return link.number if link else None
 
     @property
     def dropped(self) -> int | None:
         """Frames that were received and lost before the capture socket, so far; None when nobody tells."""
-        self._take(nic.link_of(self._interface))
+        self._take(self._links.of(self._interface))
         if not self._link:
             return None
         return self._totals["rx_missed_errors"] + self._totals["rx_fifo_errors"] + (self._backlog() or 0)
@@ -82,7 +83,7 @@ class NicWatch:
         now = self._clock()
         if now - self._second.began < SAMPLE_SECONDS:
             return
-        link = nic.link_of(self._interface)
+        link = self._links.of(self._interface)
         self._take(link)
         rate = self._second.rate(link, now)
         if rate is not None:
@@ -92,6 +93,10 @@ class NicWatch:
         elif self.dark_ns is None:
             self.dark_ns = wall_clock_ns() - round((now - self._second.began) * 1e9)  # it had one then
         self._second = _Second(link, now)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._links.close()
 
     def figures(self) -> dict[str, int | float]:
         """For measurement ``sensor``: sums so far, and of the last window the busiest second."""

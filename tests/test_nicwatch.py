@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import signal
@@ -31,7 +32,7 @@ class Scripted:
         self.driver: dict[str, int] = {}
         self.speed: int | None = GIGABIT
         self.backlog: int | None = 500_000
-        monkeypatch.setattr(nic, "link_of", lambda _: self.link)
+        monkeypatch.setattr(nic.Links, "of", lambda *_: self.link)
         monkeypatch.setattr(nic, "driver_losses", lambda _: dict(self.driver))
         monkeypatch.setattr(nic, "speed_of", lambda _: self.speed)
         monkeypatch.setattr(nic, "backlog_drops", lambda: self.backlog)
@@ -230,3 +231,29 @@ def test_of_a_real_interface(lab: Lab, tmp_path: Path) -> None:
     own = [point["fields"] for point in points(told, "sensor")]
     assert {fields["link_speed_bps"] for fields in own} == {100_000}
     assert all(fields["nic_driver_losses"] == 0 for fields in own)  # veth counts the drops of its queues
+
+
+def test_a_socket_that_breaks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answers for as long as it can, also of an interface that is not there; then the next one does."""
+    opened, real = [], nic.IPRoute
+
+    def open_one() -> Any:
+        opened.append(real())
+        return opened[-1]
+
+    monkeypatch.setattr(nic, "IPRoute", open_one)
+    links = nic.Links()
+    assert links.of("lo") is not None
+    assert links.of("nosuch0") is None
+    assert len(opened) == 1
+    monkeypatch.setattr(opened[0], "link", broken)
+    assert links.of("lo") is None
+    found = links.of("lo")
+    links.close()
+    assert found is not None
+    assert (found.number, len(opened)) == (1, 2)
+
+
+def broken(*_: object, **__: object) -> None:
+    """What a socket says of which nobody has taken the answers."""
+    raise OSError(errno.ENOBUFS, "No buffer space available")
