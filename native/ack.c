@@ -81,7 +81,6 @@ static void acknowledged_unseen(struct vms_table *t, struct flow *f, int directi
 /* RFC 5681 section 2: an ACK that brings nothing new while data is outstanding, nor another window. */
 static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sender, const struct packet *p)
 {
-    struct scoreboard *b = board_of(t, sender);
     bool repeats = sender->flags & HALF_ACKED_KNOWN && p->tcp_ack == sender->acked && p->tcp_ack != sender->next;
     if (!repeats) {
         sender->flags &= (uint16_t)~HALF_ACK_REPEATED;
@@ -90,6 +89,7 @@ static void note_duplicate_ack(const struct vms_table *t, struct tcp_half *sende
     if (sequence_length(p))
         return;
     sender->flags |= HALF_ACK_REPEATED;
+    const struct scoreboard *b = board_of(t, sender);
     if (b && board_is_open(t, b))
         board_abort(t, sender, p->tcp_ack);                /* the receiver waits for what the tap has not seen, either */
 }

@@ -80,6 +80,8 @@ static inline void packet_begin(struct packet *p, int64_t ts_ns)
     memset(unknown + 64, 0, sizeof *p - PACKET_UNKNOWN - 64);
 }
 
+#define LINK_ETHERNET 1             /* the link type; see link.c for others */
+
 /* What one capture needs in order to decode, and what it notes on the way. */
 struct decoder {
     struct fragments fragments;
@@ -89,7 +91,7 @@ struct decoder {
 };
 
 /* Fills `p`, which has begun, from a frame that had `wire` octets before it was cut; 0 where nobody can tell. */
-enum vms_fate decode_frame(struct decoder *decoder, struct cursor frame, uint32_t wire, struct packet *p);
+enum vms_fate decode_layers(struct decoder *decoder, struct cursor frame, uint32_t wire, struct packet *p);
 
 /* Whether 34 octets of a frame are those of Ethernet and IPv4 without tags, options or fragments. */
 static inline bool is_plain_ipv4(const uint8_t *frame)

@@ -57,9 +57,9 @@ static inline uint64_t mix_octets(const struct duplicates *d, uint64_t hash, con
 }
 
 /* Equal for two packets exactly if their addresses are, as far as a word can tell. */
-static inline uint64_t mix_addresses(const struct duplicates *d, uint64_t hash, const struct packet *p)
+static inline uint64_t mix_addresses(const struct duplicates *d, uint64_t hash, const struct packet *p, bool is_ip4)
 {
-    if (p->ip_version != 4)
+    if (!is_ip4)
         return mix_sixteen(d, mix_sixteen(d, hash, p->src), p->dst);
     uint32_t src, dst;
     memcpy(&src, p->src, sizeof src);
@@ -78,12 +78,13 @@ static size_t compared(const struct packet *p)
     return captured < wanted ? captured : wanted;
 }
 
-uint64_t duplicate_print(const struct duplicates *d, const struct packet *p)
+uint64_t duplicate_print(const struct duplicates *d, const struct packet *p, bool is_plain)
 {
-    size_t size = compared(p);
+    size_t size = is_plain ? COMPARED_TCP + (size_t)p->tcp_options_size : compared(p);
+    uint8_t protocol = is_plain ? TRANSPORT_TCP : p->protocol;
     uint64_t hash = mix(d, d->secret[0], (uint64_t)p->ip_id << 32 | p->ip_bytes,
-                        (uint64_t)p->fragment_offset << 32 | (uint32_t)size << 8 | p->protocol);
-    return mix_octets(d, mix_addresses(d, hash, p), p->transport.at, size);
+                        (uint64_t)p->fragment_offset << 32 | (uint32_t)size << 8 | protocol);
+    return mix_octets(d, mix_addresses(d, hash, p, is_plain || p->ip_version == 4), p->transport.at, size);
 }
 
 static struct sighting *set_of(const struct duplicates *d, uint64_t print)
@@ -104,33 +105,37 @@ static uint32_t kept(uint64_t print)
 
 #define TIME_UNUSED (64 - SIGHTING_TIME_BITS)   /* bits of a time that a sighting does not keep */
 
-/* An age in parts of a nanosecond: enough to compare ages, and what stands above the sighting's time has dropped out. */
-static inline int64_t fine_age(uint64_t sighting, int64_t ts_ns)
-{
-    return (int64_t)(((uint64_t)ts_ns - sighting) << TIME_UNUSED);
-}
-
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p)
 {
-    return fine_age(first->ts_ns, p->ts_ns) >> TIME_UNUSED;
+    return (int64_t)(((uint64_t)p->ts_ns - first->ts_ns) << TIME_UNUSED) >> TIME_UNUSED;
 }
 
-/* Prints that are equal stand in one place, and none is empty behind an empty one. */
+/* A set is a queue, the latest first, so that the one that has to go need not be looked for. */
+static struct sighting *put_first(struct sighting *set, struct sighting *end)
+{
+    for (struct sighting *at = end; at > set; at--)
+        *at = at[-1];
+    return set;
+}
+
+struct sighting *duplicate_renew(const struct duplicates *d, uint64_t print, struct sighting *place)
+{
+    return put_first(set_of(d, print), place);
+}
+
+/* Prints that are equal stand in one place; that of an empty one is equal to none. */
 struct seen duplicate_look(const struct duplicates *d, uint64_t print, const struct packet *p)
 {
-    struct sighting *set = set_of(d, print), *oldest = set;
+    struct sighting *set = set_of(d, print);
     uint32_t wanted = kept(print);
-    int64_t oldest_age = INT64_MIN;
     for (struct sighting *at = set; at < set + DUPLICATE_WAYS; at++) {
-        int64_t age = fine_age(at->ts_ns, p->ts_ns);
-        if (at->print == wanted)
-            return (struct seen){at, age >> TIME_UNUSED <= d->horizon_ns && age >> TIME_UNUSED >= -d->horizon_ns};
-        if (!at->print)
-            return (struct seen){at, false};
-        oldest = age > oldest_age ? at : oldest;        /* no branch: nobody could foretell it */
-        oldest_age = age > oldest_age ? age : oldest_age;
+        if (at->print != wanted)
+            continue;
+        int64_t age_ns = duplicate_age_ns(at, p);
+        bool before = age_ns <= d->horizon_ns && age_ns >= -d->horizon_ns;
+        return (struct seen){before ? at : put_first(set, at), before};
     }
-    return (struct seen){oldest, false};
+    return (struct seen){put_first(set, set + DUPLICATE_WAYS - 1), false};
 }
 
 void duplicate_remember(struct sighting *place, uint64_t print, const struct packet *p, uint32_t slot, uint64_t flow_id)

@@ -44,22 +44,25 @@ struct duplicates {
 int duplicates_open(struct duplicates *d, const uint8_t secret[16], int64_t horizon_ns);
 void duplicates_close(struct duplicates *d);
 
-/* A keyed hash of what the copies of a packet have in common. */
-uint64_t duplicate_print(const struct duplicates *d, const struct packet *p);
+/* A keyed hash of what the copies of a packet have in common. `is_plain`: decode_plain knew the frame. */
+uint64_t duplicate_print(const struct duplicates *d, const struct packet *p, bool is_plain);
 
 void duplicate_prefetch(const struct duplicates *d, uint64_t print);
 
 #define SIGHTING_COPIES_MOST 7
 #define SIGHTING_TWINS_MOST 63
 
-/* The earlier sighting of a packet; or, if there is none, the place for this one: that of an earlier packet that looks
-   like it, else an empty one, else the oldest of its set. */
+/* The earlier sighting of a packet; or, if there is none, the place for this one, which it has to take: that of an earlier
+   packet that looks like it, else an empty one, else that of the set's oldest. */
 struct seen {
     struct sighting *place;
     bool before;
 };
 
 struct seen duplicate_look(const struct duplicates *d, uint64_t print, const struct packet *p);
+
+/* The place for a packet that is another one than that of the earlier sighting, which it takes the place of. */
+struct sighting *duplicate_renew(const struct duplicates *d, uint64_t print, struct sighting *place);
 
 /* How long after the first sighting the packet comes; negative if its timestamp is the earlier one. */
 int64_t duplicate_age_ns(const struct sighting *first, const struct packet *p);

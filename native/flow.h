@@ -227,6 +227,12 @@ enum {
     FLOW_OPENING = 32768,           /* a time that the handshake's next packet needs stands in handshake_client_ns */
     FLOW_FAST_OPEN = 512            /* the SYN carried data (RFC 7413): the server answers before the handshake is over */
 };
+_Static_assert(FLOW_SEEN_1 == FLOW_SEEN_0 << 1, "one is made of the other");
+
+static inline uint16_t flow_seen(int direction)
+{
+    return (uint16_t)(FLOW_SEEN_0 << direction);
+}
 
 /* The outer addresses of one direction's packets: the client's, as soon as it has sent one. */
 struct tunnel_ends {
@@ -320,20 +326,23 @@ static inline struct flow *flow_at(const struct vms_table *t, uint32_t slot)
 /* Where a packet belongs: computed ahead, so that the memory it needs can be fetched ahead as well. */
 struct place {
     struct flow_key key;            /* of IPv6 without addresses, for which there may be no handle yet */
-    const uint8_t *ip[2];           /* the addresses, lower endpoint first */
+    const uint8_t *ip[2];           /* IPv6 addresses, lower endpoint first */
     uint32_t hash;
     uint32_t bucket;                /* to fetch from; it may have been split by the time that the packet is counted */
     int direction;                  /* 0 if the lower endpoint sent it */
     uint64_t print;                 /* of the packet, where mirror duplicates are looked for */
 };
 
-void flow_place(const struct vms_table *t, const struct packet *p, struct place *place);
+/* And fetches the bucket: the first of what counting the packet will touch. `is_plain`: decode_plain knew the frame. */
+void flow_place(const struct vms_table *t, const struct packet *p, bool is_plain, struct place *place);
 
-/* Fetch what counting the packet will touch: first the bucket, then, once that has come, the flow, then its parts. */
-void index_prefetch(const struct vms_table *t, uint32_t hash);
+/* Once that has come, the flow, then its parts. */
 void flow_prefetch(const struct vms_table *t, const struct place *place);
 void flow_prefetch_neighbours(const struct vms_table *t, const struct flow *f);
 void flow_prefetch_parts(const struct vms_table *t, const struct packet *p, const struct place *place);
+
+/* The bucket of a flow that will leave it. */
+void index_prefetch(const struct vms_table *t, uint32_t hash);
 
 #define INDEX_BUCKETS_A_FLOW 2u
 

@@ -38,8 +38,8 @@ void index_close(struct vms_table *t)
 /* Where there is no bucket of that number yet, the one that it will be split from. */
 static uint32_t bucket_number(const struct vms_table *t, uint32_t hash)
 {
-    uint32_t bucket = hash & t->bucket_mask, upper = (t->bucket_mask + 1) >> 1;
-    return bucket & ~(upper & -(uint32_t)(bucket >= t->bucket_count));
+    uint32_t bucket = hash & t->bucket_mask, older = bucket & t->bucket_mask >> 1;
+    return bucket < t->bucket_count ? bucket : older;
 }
 
 static uint32_t *bucket_of(const struct vms_table *t, uint32_t hash)
@@ -141,18 +141,6 @@ static uint32_t ip4_at(const uint8_t *ip)
     return address;
 }
 
-/* Which endpoint of the key sent the packet. */
-static int direction_of(const struct packet *p)
-{
-    bool by_ports = p->sport > p->dport;
-    if (p->ip_version == 4) {
-        uint32_t src = be32(p->src), dst = be32(p->dst);
-        return src == dst ? by_ports : src > dst;
-    }
-    int order = memcmp(p->src, p->dst, 16);
-    return order ? order > 0 : by_ports;
-}
-
 static uint64_t ends_of(const struct packet *p, int direction)
 {
     uint32_t ports = (uint32_t)p->dport << 16 | p->sport;
@@ -167,29 +155,51 @@ static uint64_t kind_of(const struct packet *p, bool tagged)
     return (uint64_t)(flags << 16 | (uint32_t)p->ip_version << 8 | p->protocol) << 32 | vlans;
 }
 
+/* But for its tag. */
+#define KIND_OF_PLAIN ((uint64_t)((uint32_t)KEY_HAS_PORTS << 16 | 4u << 8 | TRANSPORT_TCP) << 32)
+
 /* Hashes what stands in the key, from the values that go there: to read them back at once, wider than they were written,
    would make the processor wait. */
-void flow_place(const struct vms_table *t, const struct packet *p, struct place *place)
+static inline __attribute__((always_inline)) void place_ip4(const struct vms_table *t, const struct packet *p,
+                                                            uint64_t kind, struct place *place)
 {
-    int direction = place->direction = direction_of(p);
-    uint64_t words[6] = {ends_of(p, direction), kind_of(p, t->options.vlan_in_key)};
+    uint32_t src = ip4_at(p->src), dst = ip4_at(p->dst);
+    bool is_upper = src == dst ? p->sport > p->dport : __builtin_bswap32(src) > __builtin_bswap32(dst);
+    uint64_t ip = is_upper ? (uint64_t)src << 32 | dst : (uint64_t)dst << 32 | src;
+    uint64_t words[3] = {ends_of(p, is_upper), kind, ip};
+    place->direction = is_upper;
+    place->key.ends = words[0];
+    place->key.kind = words[1];
+    place->key.ip4[0] = (uint32_t)ip;
+    place->key.ip4[1] = (uint32_t)(ip >> 32);
+    place->hash = (uint32_t)nh_words(&t->hash_key, words, 3);
+}
+
+static void place_ip6(const struct vms_table *t, const struct packet *p, uint64_t kind, struct place *place)
+{
+    int order = memcmp(p->src, p->dst, 16), direction = order ? order > 0 : p->sport > p->dport;
+    uint64_t words[6] = {ends_of(p, direction), kind};
+    place->direction = direction;
     place->ip[direction] = p->src;
     place->ip[!direction] = p->dst;
     place->key.ends = words[0];
     place->key.kind = words[1];
-    if (p->ip_version == 4) {
-        uint32_t src = ip4_at(p->src), dst = ip4_at(p->dst), lower = direction ? dst : src, upper = direction ? src : dst;
-        place->key.ip4[0] = lower;
-        place->key.ip4[1] = upper;
-        words[2] = (uint64_t)upper << 32 | lower;
-        place->hash = (uint32_t)nh_words(&t->hash_key, words, 3);
-    } else {
-        place->key.ip4[0] = place->key.ip4[1] = 0;
-        memcpy(&words[2], place->ip[0], 16);
-        memcpy(&words[4], place->ip[1], 16);
-        place->hash = (uint32_t)nh_words(&t->hash_key, words, 6);
-    }
+    place->key.ip4[0] = place->key.ip4[1] = 0;
+    memcpy(&words[2], place->ip[0], 16);
+    memcpy(&words[4], place->ip[1], 16);
+    place->hash = (uint32_t)nh_words(&t->hash_key, words, 6);
+}
+
+void flow_place(const struct vms_table *t, const struct packet *p, bool is_plain, struct place *place)
+{
+    uint64_t kind = is_plain ? KIND_OF_PLAIN | (t->options.vlan_in_key ? p->frame_vlan[0] : 0)
+                             : kind_of(p, t->options.vlan_in_key);
+    if (is_plain || p->ip_version == 4)
+        place_ip4(t, p, kind, place);
+    else
+        place_ip6(t, p, kind, place);
     place->bucket = bucket_number(t, place->hash);
+    fetch_line(&t->buckets[place->bucket]);
 }
 
 void index_prefetch(const struct vms_table *t, uint32_t hash)

@@ -17,7 +17,7 @@ static void count_sender(struct vms_table *t, struct flow *f, int direction, con
         tally->data_packets++;                          /* tcp.c counts its own, probes apart */
     if (p->src_mac)
         memcpy(f->mac[direction], p->src_mac, 6);
-    f->flags |= direction ? FLOW_SEEN_1 : FLOW_SEEN_0;
+    f->flags |= flow_seen(direction);
     if (f->kind == KIND_NEW && ((f->flags & (FLOW_SEEN_0 | FLOW_SEEN_1)) == (FLOW_SEEN_0 | FLOW_SEEN_1) ||
                                 tally->packets >= CONFIRMING_PACKETS))
         flow_set_kind(t, f, KIND_BOTH);
@@ -54,15 +54,15 @@ static enum vms_fate count_packet(struct vms_table *t, const struct packet *p, c
 {
     int direction = place->direction;
     uint32_t slot = flow_of_packet(t, p, place);
+    struct flow *f = flow_at(t, slot);
     t->counters.ip_bytes += p->ip_bytes;
     if (sighting)
-        duplicate_remember(sighting, place->print, p, slot, slot ? flow_at(t, slot)->id : 0);
+        duplicate_remember(sighting, place->print, p, slot, slot ? f->id : 0);
     if (!slot) {
         count_overflow(t, p);
         return VMS_FATE_OVERFLOW;
     }
-    struct flow *f = flow_at(t, slot);
-    bool first = !(f->flags & (direction ? FLOW_SEEN_1 : FLOW_SEEN_0));
+    bool first = !(f->flags & flow_seen(direction));
     count_sender(t, f, direction, p);
     if (p->tunnel)
         note_tunnel(t, f, direction, p);
@@ -82,7 +82,8 @@ static enum vms_fate count_once(struct vms_table *t, const struct packet *p, con
         enum likeness likeness = seen.before ? copy_judge(t, p, place, seen.place) : LIKE_NONE;
         if (likeness == LIKE_COPY)
             return VMS_FATE_MIRROR_DUPLICATE;
-        sighting = likeness == LIKE_TWIN ? NULL : seen.place;
+        if (likeness == LIKE_NONE)
+            sighting = seen.before ? duplicate_renew(&t->duplicates, place->print, seen.place) : seen.place;
     }
     return count_packet(t, p, place, sighting);
 }
@@ -141,13 +142,13 @@ struct decoded {
     struct place place;
     enum vms_fate fate;
     uint32_t others;                /* of the group, that came before it */
-    uint64_t card;                  /* that sent it; 0 if that is not known, or for another share to note */
+    struct heard card;              /* that sent it, if that is known */
 };
 
 /* A packet that another share counts: only its time is of interest, and the card that sent it. */
 struct other {
     int64_t ts_ns;
-    uint64_t card;
+    struct heard card;
 };
 
 struct group {
@@ -170,14 +171,12 @@ static int64_t timestamp(const struct batch *batch, const vms_meta_t *meta)
     return (int64_t)meta->sec * 1000000000 + (int64_t)meta->fraction * batch->tick_ns;
 }
 
-static inline __attribute__((always_inline)) uint64_t card_of(const struct vms_table *t, const uint8_t *mac)
+static inline __attribute__((always_inline)) struct heard card_of(struct vms_table *t, const uint8_t *mac)
 {
-    uint64_t card = mac ? presence_card(&t->presence, mac) : 0;
-    presence_prefetch(&t->presence, card);
-    return card;
+    return mac ? presence_hear(&t->presence, mac) : (struct heard){0, NULL};
 }
 
-static __attribute__((noinline)) void pass_over(const struct vms_table *t, struct group *group, int64_t ts_ns,
+static __attribute__((noinline)) void pass_over(struct vms_table *t, struct group *group, int64_t ts_ns,
                                                 const uint8_t *mac)
 {
     group->others[group->other_count++] = (struct other){ts_ns, card_of(t, mac)};
@@ -190,13 +189,12 @@ static bool is_cut_by_others(const struct vms_table *t, struct cursor frame)
 }
 
 /* Fetches ahead what counting it will touch. */
-static void find_place(const struct vms_table *t, struct decoded *d)
+static void find_place(const struct vms_table *t, bool is_plain, struct decoded *d)
 {
-    flow_place(t, &d->packet, &d->place);
-    index_prefetch(t, d->place.hash);
+    flow_place(t, &d->packet, is_plain, &d->place);
     if (!t->duplicates.sets)
         return;
-    d->place.print = duplicate_print(&t->duplicates, &d->packet);
+    d->place.print = duplicate_print(&t->duplicates, &d->packet, is_plain);
     duplicate_prefetch(&t->duplicates, d->place.print);
 }
 
@@ -214,7 +212,8 @@ static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t
         t->decoder.counters = whose == WHOSE_OURS || !t->share.number ? &t->counters : &t->share.elsewhere;
     }
     packet_begin(&d->packet, ts_ns);
-    d->fate = decode_frame(&t->decoder, frame, wire, &d->packet);
+    bool is_plain = t->decoder.link_type == LINK_ETHERNET && decode_plain(frame, &d->packet);   /* nearly all are */
+    d->fate = is_plain ? VMS_FATE_FLOW : decode_layers(&t->decoder, frame, wire, &d->packet);
     if (whose == WHOSE_UNKNOWN && !share_has(&t->share, &d->packet, d->fate)) {
         pass_over(t, group, ts_ns, d->packet.src_mac);
         return false;
@@ -225,25 +224,41 @@ static inline __attribute__((always_inline)) bool decode_one(struct vms_table *t
         return true;
     if (d->packet.truncated)
         t->counters.truncated += is_cut_by_others(t, frame);    /* whoever counts the packet */
-    find_place(t, d);
+    find_place(t, is_plain, d);
     return true;
 }
 
-/* Beside the decoding of packet i: asks for flows whose bucket has come, and for the parts of flows that have come. */
-static void fetch_beside(const struct vms_table *t, const struct decoded *group, uint32_t n, uint32_t i)
+static inline void fetch_flow(const struct vms_table *t, const struct decoded *d)
 {
-    uint32_t near = i - FETCH_TIME, far = i - 2 * FETCH_TIME;      /* huge where there is no such packet */
-    if (near < n && group[near].fate == VMS_FATE_FLOW)
-        flow_prefetch(t, &group[near].place);
-    if (far < n && group[far].fate == VMS_FATE_FLOW)
-        flow_prefetch_parts(t, &group[far].packet, &group[far].place);
+    if (d->fate == VMS_FATE_FLOW)
+        flow_prefetch(t, &d->place);
 }
 
-/* Decodes what belongs to the open window, as far as the group has room; returns how many packets. */
+static inline void fetch_parts(const struct vms_table *t, const struct decoded *d)
+{
+    if (d->fate == VMS_FATE_FLOW)
+        flow_prefetch_parts(t, &d->packet, &d->place);
+}
+
+/* The last packets of a group, beside whose decoding nothing is left to decode. */
+static void fetch_last(const struct vms_table *t, const struct group *group)
+{
+    const struct decoded *begin = group->decoded, *end = begin + group->count;
+    const struct decoded *near = group->count < FETCH_TIME ? begin : end - FETCH_TIME;
+    const struct decoded *far = group->count < 2 * FETCH_TIME ? begin : end - 2 * FETCH_TIME;
+    for (; near < end; near++)
+        fetch_flow(t, near);
+    for (; far < end; far++)
+        fetch_parts(t, far);
+}
+
+/* Decodes what belongs to the open window, as far as the group has room; returns how many packets. Beside the decoding,
+   asks for flows whose bucket has come, and for the parts of flows that have come. */
 static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uint32_t first, uint32_t count,
                              struct group *group)
 {
     const uint32_t snaplen = t->options.snaplen ? t->options.snaplen : UINT32_MAX;
+    struct decoded *d = group->decoded;
     uint32_t i = first, n = 0;
     group->other_count = 0;
     for (; i < count && n < GROUP && group->other_count < OTHERS; i++) {
@@ -252,20 +267,24 @@ static uint32_t decode_group(struct vms_table *t, const struct batch *batch, uin
         if (!belongs_to_window(t, ts_ns))
             break;
         struct cursor frame = frame_of(batch, meta, snaplen);
-        if (decode_one(t, frame, batch->wire ? batch->wire[i] : 0, ts_ns, group, &group->decoded[n]))
-            fetch_beside(t, group->decoded, GROUP, n++);
+        if (!decode_one(t, frame, batch->wire ? batch->wire[i] : 0, ts_ns, group, d))
+            continue;
+        if (n >= FETCH_TIME)
+            fetch_flow(t, d - FETCH_TIME);
+        if (n >= 2 * FETCH_TIME)
+            fetch_parts(t, d - 2 * FETCH_TIME);
+        n++, d++;
     }
     group->count = n;
-    for (uint32_t beyond = n; beyond < n + 2 * FETCH_TIME; beyond++)
-        fetch_beside(t, group->decoded, n, beyond);
+    fetch_last(t, group);
     return i - first;
 }
 
 /* The time of a packet, whosever it is; false when it is older than one before it. */
-static inline __attribute__((always_inline)) bool pass_time(struct vms_table *t, int64_t ts_ns, uint64_t card)
+static inline __attribute__((always_inline)) bool pass_time(struct vms_table *t, int64_t ts_ns, struct heard card)
 {
     bool is_in_order = keep_time(t, ts_ns);
-    if (card)
+    if (card.set)
         presence_note(&t->presence, card, ts_ns);
     flow_expire(t, t->expire_a_packet);
     return is_in_order;
@@ -285,12 +304,13 @@ static void count_group(struct vms_table *t, struct group *group)
         if (others < d->others)
             pass_others(t, group, others, d->others);
         others = d->others;
-        t->counters.time_backwards += !pass_time(t, d->packet.ts_ns, d->card);
+        if (!pass_time(t, d->packet.ts_ns, d->card))
+            t->counters.time_backwards++;
         if (d->fate == VMS_FATE_FLOW)
             d->fate = count_once(t, &d->packet, &d->place);
-        t->counters.received++;
         t->counters.fate[d->fate]++;
     }
+    t->counters.received += group->count;
     pass_others(t, group, others, group->other_count);
 }
 

@@ -3,7 +3,7 @@
 #include "decode.h"
 
 enum link_type {                    /* DLT_ values; where systems differ, every one in use */
-    LINK_NULL = 0, LINK_ETHERNET = 1, LINK_PPP = 9, LINK_RAW = 12, LINK_RAW_OPENBSD = 14, LINK_PPP_SERIAL = 50,
+    LINK_NULL = 0, LINK_PPP = 9, LINK_RAW = 12, LINK_RAW_OPENBSD = 14, LINK_PPP_SERIAL = 50,
     LINK_PPP_ETHER = 51, LINK_RAW_FILE = 101, LINK_CISCO_HDLC = 104, LINK_LOOP = 108, LINK_LINUX_SLL = 113,
     LINK_MPLS = 219, LINK_IPV4 = 228, LINK_IPV6 = 229, LINK_LINUX_SLL2 = 276
 };
@@ -236,10 +236,8 @@ static enum vms_fate decode_cisco_hdlc(struct decoder *d, struct cursor c, struc
     return header ? decode_ethertype(d, c, p, be16(header + 2)) : VMS_FATE_SHORT_LINK;
 }
 
-enum vms_fate decode_frame(struct decoder *d, struct cursor frame, uint32_t wire, struct packet *p)
+enum vms_fate decode_layers(struct decoder *d, struct cursor frame, uint32_t wire, struct packet *p)
 {
-    if (d->link_type == LINK_ETHERNET && decode_plain(frame, p))        /* nearly all are */
-        return VMS_FATE_FLOW;
     if (wire > cursor_left(&frame))
         p->beyond_capture = wire - (uint32_t)cursor_left(&frame);
     switch (d->link_type) {

@@ -21,9 +21,10 @@ struct sent_mark order_mark(const struct packet *p)
 void order_learn_id(struct tcp_half *half, const struct packet *p, bool first)
 {
     int16_t step = (int16_t)(p->ip_id - half->last_ip_id);
+    bool is_next = (uint16_t)(step - 1) < ID_STEP_MOST;     /* small and forward */
     if (p->fragmented)
         return;
-    if (!first && step > 0 && step <= ID_STEP_MOST) {
+    if (is_next && !first) {
         half->last_ip_id = (uint16_t)p->ip_id;
         if (half->ids_in_order < IDS_TRUSTED)
             half->ids_in_order++;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "cache.h"
 #include "vms.h"
 
 #define HEADER_SIZE 24
@@ -30,6 +31,8 @@
 #define MOST_OCTETS 262144          /* libpcap's bound on a packet (MAXIMUM_SNAPLEN) */
 #define RECORDS_AT_A_TIME 1024
 #define STRETCH (UINT64_C(1) << 20) /* mapped in ahead, and given back behind */
+#define FETCH_AHEAD 2048            /* octets: what the processor fetches by itself ends with each page */
+#define FETCH_SIZE 128              /* at a time; cut frames are little longer, of whole ones no more is needed */
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22       /* Linux 5.14; older ones refuse it, and map in page by page */
@@ -147,6 +150,7 @@ static inline __attribute__((always_inline)) void fill(struct vms_file *file, bo
         uint32_t captured = header[2];
         if (captured > snaplen || captured > last - at)
             break;
+        fetch_lines(data + at + FETCH_AHEAD, FETCH_SIZE);
         at += RECORD_SIZE;
         file->batch[count] = (vms_meta_t){
             .sec = header[0], .fraction = header[1], .offset = (uint32_t)(at - base), .caplen = captured,

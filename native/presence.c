@@ -20,26 +20,30 @@ static uint32_t share_of_set(const struct presence *presence, uint32_t set)
     return (uint32_t)((uint64_t)set * presence->shares / PRESENCE_SETS);
 }
 
-uint64_t presence_card(const struct presence *presence, const uint8_t *mac)
+static bool has_sets(struct presence *presence)
+{
+    return presence->sets || (presence->sets = memory_array(PRESENCE_SETS * sizeof *presence->sets));
+}
+
+struct heard presence_hear(struct presence *presence, const uint8_t *mac)
 {
     uint64_t octets;
     memcpy(&octets, mac, sizeof octets);                /* two more than are wanted */
     uint64_t number = CARD_IN_USE | __builtin_bswap64(octets) >> 16;
-    bool is_ours = presence->shares <= 1 || share_of_set(presence, card_hash(presence, number)) == presence->share;
-    return is_ours ? number : 0;
-}
-
-static struct card *set_of_card(const struct presence *presence, uint64_t number)
-{
-    return presence->sets[card_hash(presence, number)];
+    uint32_t set = card_hash(presence, number);
+    bool is_ours = presence->shares <= 1 || share_of_set(presence, set) == presence->share;
+    if (!is_ours || !has_sets(presence))
+        return (struct heard){number, NULL};
+    fetch_line(presence->sets[set]);                    /* few sets have more than one card */
+    return (struct heard){number, presence->sets[set]};
 }
 
 /* The card's place: its own, a free one, or that of the card that was heard least lately. */
-static struct card *place_of(struct presence *presence, uint64_t number)
+static struct card *place_of(struct presence *presence, struct heard heard)
 {
-    struct card *set = set_of_card(presence, number), *oldest = &set[0];
+    struct card *set = heard.set, *oldest = set;
     for (int i = 0; i < PRESENCE_WAYS; i++) {
-        if (set[i].mac == number || !set[i].mac)
+        if (set[i].mac == heard.number || !set[i].mac)
             return &set[i];
         if (set[i].last_ns < oldest->last_ns)
             oldest = &set[i];
@@ -52,18 +56,9 @@ static struct card *place_of(struct presence *presence, uint64_t number)
     return oldest;
 }
 
-void presence_prefetch(const struct presence *presence, uint64_t number)
+void presence_note(struct presence *presence, struct heard heard, int64_t ts_ns)
 {
-    if (!presence->sets || !number)
-        return;
-    fetch_line(set_of_card(presence, number));          /* few sets have more than one card */
-}
-
-void presence_note(struct presence *presence, uint64_t number, int64_t ts_ns)
-{
-    if (!presence->sets && !(presence->sets = memory_array(PRESENCE_SETS * sizeof *presence->sets)))
-        return;
-    struct card *card = place_of(presence, number);
+    struct card *card = place_of(presence, heard);
     if (!card->packets++) {
         presence->heard++;
         card->first_ns = ts_ns;
@@ -72,7 +67,7 @@ void presence_note(struct presence *presence, uint64_t number, int64_t ts_ns)
         card->gap_ns = ts_ns - card->last_ns;
         card->gap_end_ns = ts_ns;
     }
-    card->mac = number;
+    card->mac = heard.number;
     if (ts_ns > card->last_ns)
         card->last_ns = ts_ns;
 }

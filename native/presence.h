@@ -33,14 +33,17 @@ struct presence {
 
 void presence_close(struct presence *presence);
 
-/* A card by its MAC address, behind which two octets can be read; 0 if another table of several keeps it. */
-uint64_t presence_card(const struct presence *presence, const uint8_t *mac);
+/* A card, and the set that it is kept in: NULL if another table of several keeps it, or there is no memory. */
+struct heard {
+    uint64_t number;
+    struct card *set;
+};
 
-/* Fetches what presence_note will touch. */
-void presence_prefetch(const struct presence *presence, uint64_t card);
+/* The card of a MAC address, behind which two octets can be read. Fetches what presence_note will touch. */
+struct heard presence_hear(struct presence *presence, const uint8_t *mac);
 
-/* A packet from this card. */
-void presence_note(struct presence *presence, uint64_t card, int64_t ts_ns);
+/* A packet from a card that is kept here. */
+void presence_note(struct presence *presence, struct heard card, int64_t ts_ns);
 
 /* A window closes, of which nobody asks for the cards. */
 void presence_forget(struct presence *presence);

@@ -113,23 +113,32 @@ static void skip(struct vms_table *t, struct flow *f, struct tcp_half *self, con
         belief_forget_below(self, p->tcp_seq);
 }
 
-/* Bytes beyond everything seen so far, with nothing between. */
-static void advance(struct vms_table *t, struct tcp_half *self, const struct packet *p, uint32_t end)
+static void count_segment(struct tcp_half *self)
 {
-    if (end != self->next)
-        board_gather(t, self);
+    self->segments += self->segments < UINT8_MAX;
+}
+
+/* Bytes beyond everything seen so far, with nothing between. */
+static void advance(struct vms_table *t, struct tcp_half *self, uint32_t end)
+{
+    board_gather(t, self);
     self->next = end;
     forget_the_old(t, self);
-    if (end == p->tcp_seq)
-        return;
-    if (is_set(p, TCP_FIN) && !p->payload_bytes)
-        return;                                         /* no request is asked by it, and no timer waits for more */
+}
+
+static void launch(const struct vms_table *t, struct tcp_half *self, const struct packet *p)
+{
     self->sent_ns = (uint64_t)p->ts_ns;
-    if (!p->payload_bytes)
-        return;
     self->flags = (uint16_t)((self->flags & ~HALF_LAST_ALONE) | HALF_DATA |
                              (p->payload_bytes == 1 ? HALF_LAST_ALONE : 0));
     board_launch(t, self);
+}
+
+void segment_data(struct vms_table *t, struct tcp_half *self, const struct packet *p)
+{
+    count_segment(self);
+    advance(t, self, p->tcp_seq + p->payload_bytes);
+    launch(t, self, p);
 }
 
 /* ---- the causes of what does not advance ---- */
@@ -243,12 +252,18 @@ static void old_segment(struct vms_table *t, struct flow *f, int direction, cons
         self->next = end;
 }
 
-bool segment_next(struct vms_table *t, struct flow *f, int direction, const struct packet *p)
+/* It begins where the stream has come to, or beyond. */
+static bool next_segment(struct vms_table *t, struct tcp_half *self, const struct packet *p, uint32_t end)
 {
-    struct tcp_half *self = &f->tcp[direction];
-    uint32_t length = sequence_length(p);
-    self->segments += length && self->segments < UINT8_MAX;
-    advance(t, self, p, p->tcp_seq + length);
+    if (end != self->next)
+        advance(t, self, end);
+    if (end == p->tcp_seq)
+        return false;
+    count_segment(self);
+    if (p->payload_bytes)
+        launch(t, self, p);
+    else if (!is_set(p, TCP_FIN))
+        self->sent_ns = (uint64_t)p->ts_ns;             /* a FIN asks no request, and no timer waits for more */
     return p->payload_bytes != 0;
 }
 
@@ -259,10 +274,10 @@ bool segment_sent(struct vms_table *t, struct flow *f, int direction, const stru
     if (seq_before(self->next, p->tcp_seq))
         skip(t, f, self, p);
     if (seq_at_most(self->next, p->tcp_seq))
-        return segment_next(t, f, direction, p);
+        return next_segment(t, self, p, end);
     if (length == 0)
         return false;
-    self->segments += self->segments < UINT8_MAX;
+    count_segment(self);
     bool brings_new = seq_before(self->next, end);
     old_segment(t, f, direction, p, end);
     return brings_new && p->payload_bytes;

@@ -12,7 +12,6 @@
 #define SLEEP_US 200
 
 enum {
-    PLAIN_ETHERNET = 1,             /* the link type */
     PLAIN_IPV4 = 0x0800, PLAIN_IPV6 = 0x86dd, PLAIN_VLAN = 0x8100, PLAIN_QINQ = 0x88a8,
     PLAIN_TAGS = 2
 };
@@ -75,7 +74,7 @@ static const uint8_t *plain_addresses(struct cursor c)
 
 enum whose share_of_frame(const struct share *share, uint32_t link_type, struct cursor c)
 {
-    if (link_type != PLAIN_ETHERNET)
+    if (link_type != LINK_ETHERNET)
         return WHOSE_UNKNOWN;
     const uint8_t *addresses = plain_addresses(c);
     if (addresses)

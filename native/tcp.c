@@ -84,8 +84,9 @@ static __attribute__((flatten)) void predicted_segment(struct vms_table *t, stru
                                                        const struct packet *p)
 {
     ack_take(t, f, direction, p);
-    if (!segment_next(t, f, direction, p))
+    if (!p->payload_bytes)
         return;
+    segment_data(t, &f->tcp[direction], p);
     f->tally[direction].data_packets += segments_of(p->payload_bytes, f->tcp[!direction].mss);
     response_packet(t, f, direction, p->ts_ns);
 }

@@ -88,8 +88,8 @@ void rtt_sample(struct vms_table *t, struct flow *f, int direction, int64_t sent
 /* Takes up the place of a segment in the stream, or its cause. True when it brought payload that had not passed. */
 bool segment_sent(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
 
-/* The same of a segment that begins where the stream has come to. */
-bool segment_next(struct vms_table *t, struct flow *f, int direction, const struct packet *p);
+/* The same of payload, without SYN or FIN, that begins where the stream has come to. */
+void segment_data(struct vms_table *t, struct tcp_half *self, const struct packet *p);
 
 /* Counts a probe; false when the segment is none. */
 bool segment_probe(struct vms_table *t, struct flow *f, int direction, const struct packet *p);

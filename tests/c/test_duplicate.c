@@ -1,5 +1,6 @@
 /* Mirror duplicates: the second sighting of a packet, and what only looks like one. */
 
+#include "duplicate.h"
 #include "talk.h"
 
 static struct tap tap_with_horizon(int64_t horizon_ns)
@@ -116,6 +117,42 @@ static void horizon_without_identification(void)
     CHECK(is_duplicate(plain, plain, MS));
     CHECK(!is_duplicate(plain, plain, 5 * MS));
     CHECK(is_duplicate(plain, routed, 10 * MS));
+}
+
+static bool is_seen(const struct duplicates *d, uint64_t print, int64_t at_ns)
+{
+    const struct packet p = {.ts_ns = at_ns};
+    struct seen seen = duplicate_look(d, print, &p);
+    if (!seen.before)
+        duplicate_remember(seen.place, print, &p, 1, 1);
+    return seen.before;
+}
+
+/* A full set gives up its oldest sighting, and one that was renewed is its newest. */
+static void the_oldest_goes(void)
+{
+    enum { A1, B1, C1, D1, E1, F1, G1, H1, PRINTS };
+    uint64_t prints[PRINTS];
+    struct duplicates d;
+    CHECK_EQUAL(duplicates_open(&d, (const uint8_t *)"a fixed secret.", 10 * MS), 0);
+    for (uint64_t i = 0; i < PRINTS; i++)
+        prints[i] = (2 * i + 1) << 40 | 5;          /* of one set */
+    for (int i = A1; i <= E1; i++)
+        CHECK(!is_seen(&d, prints[i], AT + i));
+    for (int i = B1; i <= E1; i++)
+        CHECK(is_seen(&d, prints[i], AT + MS));
+    CHECK(!is_seen(&d, prints[B1], AT + 20 * MS));  /* beyond the horizon */
+    for (int i = F1; i <= G1; i++)
+        CHECK(!is_seen(&d, prints[i], AT + 20 * MS + i));
+    CHECK(is_seen(&d, prints[B1], AT + 21 * MS));
+    const struct packet another = {.ts_ns = AT + 21 * MS};
+    struct seen seen = duplicate_look(&d, prints[B1], &another);
+    duplicate_remember(duplicate_renew(&d, prints[B1], seen.place), prints[B1], &another, 1, 1);
+    CHECK(!is_seen(&d, prints[H1], AT + 21 * MS));
+    for (int i = C1; i <= D1; i++)
+        CHECK(!is_seen(&d, prints[i], AT + 22 * MS));
+    CHECK(is_seen(&d, prints[B1], AT + 22 * MS));
+    duplicates_close(&d);
 }
 
 /* With a horizon of 0 nothing is removed. */
@@ -326,6 +363,7 @@ int main(void)
     copies();
     copies_of_ipv6_in_tunnels();
     horizon();
+    the_oldest_goes();
     horizon_without_identification();
     one_identification_for_all();
     no_horizon();
