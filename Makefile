@@ -18,7 +18,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: help demo lab test ctest proof soak asan lint gate bench causes golden dashboards docs venv clean
+.PHONY: help demo lab test ctest proof lowest soak asan lint gate bench causes golden dashboards docs venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ lab: $(VENV)/installed ## as root: a small cloud on this machine, measured live 
 # needs the processors for itself (marker alone) comes after them. `pytest -q` by hand runs everything one by one.
 # The program is started a thousand times: without compiled modules, kept apart from the sources, it takes half as long
 # again.
-one_by_one := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/pytest -q
+one_by_one = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/pytest -q
 side_by_side = $(one_by_one) --numprocesses $(1)
 
 # Both parts run, also when the first has failures: whoever mends wants to see all of them.
@@ -62,6 +62,10 @@ ctest: $(C_TESTS:tests/c/%.c=build/ctest/%) ## C unit tests
 
 proof: $(VENV)/installed ## the long tests: known traffic, a minute at full rate, ten ordinary minutes without an event
 	@$(call both_parts,2,proof)
+
+lowest: build/lowest/installed ## the tests again, with the lowest release of each package that the sensor needs
+	@$(call side_by_side,4,not proof and not alone)
+lowest: private BIN := build/lowest/bin
 
 soak: $(VENV)/installed ## as root: a quarter of an hour at half the best rate; memory stays flat, packets add up
 	@$(BIN)/python -m tests.soak
@@ -123,6 +127,15 @@ define install
 	@echo "Installing vmsensor and its tools into $(VENV), about a minute the first time ..."
 	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test,lint,dashboards,prometheus]'
 endef
+
+# Another environment for the same checkout: pyproject.toml's lower bounds are what is installed.
+build/lowest/installed: $(DESCRIPTION) tests/lowest.py $(VENV)/installed
+	@echo "Installing the lowest releases into build/lowest ..."
+	@$(PYTHON) -m venv build/lowest
+	@$(PYTHON) tests/lowest.py pyproject.toml > build/lowest/lowest.txt
+	@build/lowest/bin/pip install -qq --disable-pip-version-check --constraint build/lowest/lowest.txt \
+		--editable '.[test,dashboards,prometheus]'
+	@touch $@
 
 # A peer that `make bench` measures; it needs other packages than the sensor does. Without it, its rows say so.
 build/nfstream/installed:

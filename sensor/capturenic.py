@@ -71,6 +71,8 @@ class CaptureNic:
 
     def _name_now(self) -> str:
         """What it is called now: it may have been renamed while it was up."""
+        if self._number is None:
+            return self._interface
         try:
             with IPRoute() as route:
                 (link,) = route.get_links(self._number)

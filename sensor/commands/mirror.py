@@ -86,7 +86,7 @@ def mirror_remove_command(sources: tuple[str, ...]) -> None:
 def mirror_guide_command(
     kind: str, sources: tuple[str, ...], destination: str, to_host: str, vlan: str, session: int, vni: int
 ) -> None:
-    """Print how to mirror SOURCE... on a switch, hypervisor or cloud that this program cannot set up itself."""
+    """Print how to mirror SOURCE..., ports of a switch, hypervisor or cloud that this program cannot set up itself."""
     from sensor.views.mirrorguide import Site, guide
 
     with quiet_when_nobody_reads():
