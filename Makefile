@@ -132,7 +132,7 @@ endef
 build/lowest/installed: $(DESCRIPTION) tests/lowest.py $(VENV)/installed
 	@echo "Installing the lowest releases into build/lowest ..."
 	@$(PYTHON) -m venv build/lowest
-	@$(PYTHON) tests/lowest.py pyproject.toml > build/lowest/lowest.txt
+	@$(VENV)/bin/python tests/lowest.py pyproject.toml > build/lowest/lowest.txt
 	@build/lowest/bin/pip install -qq --disable-pip-version-check --constraint build/lowest/lowest.txt \
 		--editable '.[test,dashboards,prometheus]'
 	@touch $@

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-BOUND = re.compile(r'^ +"([a-z0-9-]+)>=([0-9.]+)["; ]', re.MULTILINE)
-"""A line of ``dependencies``, which the section begins with; those of the extras stand in one line each."""
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
-def lowest(description: str) -> list[str]:
-    """``name==version`` for each."""
-    needed = description.partition("\ndependencies = [\n")[2].partition("\n]\n")[0]
-    return [f"{name}=={version}" for name, version in BOUND.findall(needed)]
+def lowest(description: str) -> Iterator[str]:
+    """``name==version`` of each of the project's ``dependencies`` that has a lower bound (PEP 621, PEP 508)."""
+    for needed in map(Requirement, tomllib.loads(description)["project"]["dependencies"]):
+        for bound in needed.specifier:
+            if bound.operator == ">=":
+                yield f"{needed.name}=={bound.version}"
 
 
 if __name__ == "__main__":
